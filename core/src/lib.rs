@@ -1,0 +1,9 @@
+//! Tollgate's decisions: what is admitted, when, and for which rule. Pure functions over integers.
+//!
+//! Read in this order: [`time`], [`limit`] (one algorithm a file), [`rules`] (which limits a request meets),
+//! [`invariant`] (what every engine must never break).
+
+pub mod invariant;
+pub mod limit;
+pub mod rules;
+pub mod time;

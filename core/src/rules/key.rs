@@ -1,0 +1,167 @@
+//! Counter keys that cannot collide: every part carries its length, long keys are hashed.
+
+use std::fmt;
+use std::hash::{BuildHasher, Hash, Hasher};
+
+use smallvec::SmallVec;
+
+use crate::time::Span;
+
+/// Keys longer than this many bytes are stored as their hash.
+const MAX_PLAIN: usize = 256;
+
+/// First byte of a hashed key; no plain key begins with it.
+const HASHED: u8 = b'h';
+/// First byte of the key of a configured rule.
+const RULE: u8 = b'r';
+/// First byte of the key of a limit that came with the request.
+const OVERRIDE: u8 = b'o';
+
+/// The name of one counter. Two requests share a counter exactly if their keys are equal.
+#[derive(Clone, Eq, PartialEq)]
+pub struct Key {
+    bytes: SmallVec<[u8; 80]>,
+}
+
+impl Key {
+    /// The key as bytes, at most 256.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// A hash of the key by `hasher`.
+    #[must_use]
+    pub fn hash_with(&self, hasher: &impl BuildHasher) -> u64 {
+        hasher.hash_one(self.as_bytes())
+    }
+}
+
+impl Hash for Key {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.as_bytes().hash(state);
+    }
+}
+
+impl fmt::Debug for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Key({})", self.bytes.escape_ascii())
+    }
+}
+
+/// Collects the parts of a [`Key`] in one buffer, while a match is still going on.
+#[derive(Clone, Debug, Default)]
+pub struct KeyBuilder {
+    bytes: SmallVec<[u8; 80]>,
+}
+
+impl KeyBuilder {
+    /// Begins the key of a configured rule in `domain`.
+    #[must_use]
+    pub fn rule(domain: &str) -> KeyBuilder {
+        let mut builder = KeyBuilder::default();
+        builder.bytes.push(RULE);
+        builder.part(domain);
+        builder
+    }
+
+    /// Begins the key of a limit that came with the request; windows of another length count apart.
+    #[must_use]
+    pub fn with_override(domain: &str, window: Span) -> KeyBuilder {
+        let mut builder = KeyBuilder::default();
+        builder.bytes.push(OVERRIDE);
+        builder.number(window.as_micros());
+        builder.part(domain);
+        builder
+    }
+
+    /// Adds one level. `shared` marks a value that stands for every value that matches a pattern, so that
+    /// a request whose value is literally the pattern's text has the same counter only if it shares it.
+    pub fn level(&mut self, key: &str, value: &str, shared: Shared) {
+        self.part(key);
+        self.bytes.push(match shared {
+            Shared::No => b'=',
+            Shared::Yes => b'*',
+        });
+        self.part(value);
+    }
+
+    /// The finished key.
+    #[must_use]
+    pub fn finish(self) -> Key {
+        if self.bytes.len() <= MAX_PLAIN {
+            return Key { bytes: self.bytes };
+        }
+        let mut bytes = SmallVec::new();
+        bytes.push(HASHED);
+        bytes.extend_from_slice(blake3::hash(&self.bytes).as_bytes());
+        Key { bytes }
+    }
+
+    fn part(&mut self, text: &str) {
+        self.number(text.len() as u64);
+        self.bytes.extend_from_slice(text.as_bytes());
+    }
+
+    /// A number in base 128, least significant first: self-delimiting, one byte below 128.
+    fn number(&mut self, mut number: u64) {
+        while number >= 0x80 {
+            self.bytes.push((number & 0x7f) as u8 | 0x80);
+            number >>= 7;
+        }
+        self.bytes.push((number & 0x7f) as u8);
+    }
+}
+
+/// Whether all values that match a pattern share one counter.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Shared {
+    /// The value is the request's own.
+    No,
+    /// The value is the pattern's text.
+    Yes,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(domain: &str, levels: &[(&str, &str)]) -> Key {
+        let mut builder = KeyBuilder::rule(domain);
+        for (key, value) in levels {
+            builder.level(key, value, Shared::No);
+        }
+        builder.finish()
+    }
+
+    #[test]
+    fn parts_that_concatenate_alike_have_different_keys() {
+        assert_ne!(key("d", &[("a", "b_c")]), key("d", &[("a_b", "c")]));
+        assert_ne!(key("d", &[("a", ""), ("b", "")]), key("d", &[("a", "b")]));
+        assert_ne!(key("da", &[]), key("d", &[("a", "")]));
+    }
+
+    #[test]
+    fn a_pattern_is_not_the_value_that_looks_like_it() {
+        let mut shared = KeyBuilder::rule("d");
+        shared.level("files", "a/*", Shared::Yes);
+        assert_ne!(shared.finish(), key("d", &[("files", "a/*")]));
+    }
+
+    #[test]
+    fn long_keys_are_bounded_and_differ() {
+        let long = "x".repeat(5_000_000);
+        let one = key("d", &[("a", &long)]);
+        let two = key("d", &[("a", &long), ("b", "")]);
+        assert_eq!(one.as_bytes().len(), 33);
+        assert_ne!(one, two);
+    }
+
+    #[test]
+    fn overrides_count_apart_by_window() {
+        let second = KeyBuilder::with_override("d", Span::SECOND).finish();
+        let minute = KeyBuilder::with_override("d", Span::from_secs(60)).finish();
+        assert_ne!(second, minute);
+        assert_ne!(second, KeyBuilder::rule("d").finish());
+    }
+}

@@ -1,0 +1,70 @@
+//! The ways in: each adapter decodes a request, lets the engine decide, and encodes the decision.
+
+pub mod headers;
+pub mod http;
+pub mod rls;
+
+use std::fmt;
+
+use tollgate_core::limit::LimitError;
+
+/// Why a request cannot be decided. The texts of the first three are the reference's.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Invalid {
+    /// The request names no domain.
+    EmptyDomain,
+    /// The request has no descriptors.
+    NoDescriptors,
+    /// No set of rules has been loaded yet.
+    NoRules,
+    /// A limit in the request has a unit that is none.
+    Unit {
+        /// Which descriptor.
+        descriptor: usize,
+        /// The number on the wire.
+        unit: i32,
+    },
+    /// A limit in the request has a window of no length.
+    Multiplier {
+        /// Which descriptor.
+        descriptor: usize,
+    },
+    /// A limit in the request cannot be built.
+    Limit {
+        /// Which descriptor.
+        descriptor: usize,
+        /// Why not.
+        error: LimitError,
+    },
+    /// A cost of `2^63` or more.
+    Hits {
+        /// Which descriptor.
+        descriptor: usize,
+        /// The cost.
+        hits: u64,
+    },
+}
+
+impl fmt::Display for Invalid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Invalid::EmptyDomain => f.write_str("rate limit domain must not be empty"),
+            Invalid::NoDescriptors => f.write_str("rate limit descriptor list must not be empty"),
+            Invalid::NoRules => f.write_str("no rate limit configuration loaded"),
+            Invalid::Unit { descriptor, unit } => {
+                write!(f, "invalid rate limit unit {unit} in the limit of descriptor {descriptor}")
+            }
+            Invalid::Multiplier { descriptor } => {
+                write!(f, "unit_multiplier must not be 0 in the limit of descriptor {descriptor}")
+            }
+            Invalid::Limit { descriptor, error } => {
+                write!(f, "invalid limit of descriptor {descriptor}: {error}")
+            }
+            Invalid::Hits { descriptor, hits } => {
+                write!(f, "hits_addend {hits} of descriptor {descriptor} is out of range: 0 to 9223372036854775807")
+            }
+        }
+    }
+}
+
+impl std::error::Error for Invalid {}

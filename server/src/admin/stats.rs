@@ -1,0 +1,52 @@
+//! `/stats`: the state of the server.
+
+use axum::Json;
+use axum::extract::State;
+use serde_json::{Map, Value, json};
+
+use super::date::rfc3339;
+use super::{Served, Shared};
+use crate::store::Usage;
+
+pub(super) async fn show(State(served): Shared) -> Json<Value> {
+    let metrics = &served.admin.metrics;
+    Json(json!({
+        "version": env!("CARGO_PKG_VERSION"),
+        "uptime_seconds": served.since.elapsed().as_secs(),
+        "rules": rules(&served),
+        "config": config(&served),
+        "store": usage(&served.admin.store.usage()),
+        "connections": object(metrics.connections()),
+        "held_requests": metrics.held(),
+        "unknown_domains": object(metrics.unknown_domains()),
+    }))
+}
+
+fn rules(served: &Served) -> Value {
+    let rules = served.admin.engine.rules();
+    let Some(rules) = rules.as_ref() else { return Value::Null };
+    json!({ "domains": rules.matcher().domains(), "rules": rules.matcher().rules().len() })
+}
+
+fn config(served: &Served) -> Value {
+    let config = served.admin.config.snapshot();
+    json!({
+        "last_load_ok": config.last_good_unix_ms.is_some() && config.problems.is_empty(),
+        "last_attempt": (config.last_attempt_unix_ms > 0).then(|| rfc3339(config.last_attempt_unix_ms)),
+        "last_good": config.last_good_unix_ms.map(rfc3339),
+        "generation": config.generation,
+        "files": config.files,
+        "problems": config.problems,
+        "warnings": config.warnings,
+    })
+}
+
+fn usage(usage: &Usage) -> Value {
+    let Usage { keys, bytes, full, swept } = usage;
+    let full = json!({ "denied": full.denied, "allowed": full.allowed, "evicted": full.evicted });
+    json!({ "keys": keys, "bytes": bytes, "full": full, "swept": swept })
+}
+
+fn object(entries: impl IntoIterator<Item = (impl Into<String>, u64)>) -> Value {
+    Value::Object(entries.into_iter().map(|(name, value)| (name.into(), value.into())).collect::<Map<_, _>>())
+}

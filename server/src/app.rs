@@ -1,0 +1,363 @@
+//! Wiring: one function per part, in the order in which they are needed.
+
+use std::future::Future;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use tokio::sync::mpsc::Receiver;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use tollgate_core::rules::Defaults;
+use tonic::service::Routes;
+use tonic_health::pb::health_server::HealthServer;
+use tonic_health::server::{HealthReporter, HealthService};
+
+use crate::adapter::headers::{LimitHeaders, ResponseHeaders, Spelled};
+use crate::adapter::http::{self, Codec, HttpState};
+use crate::adapter::rls::{Metadata, RlsOptions, RlsService};
+use crate::admin::{self, Admin, Writes};
+use crate::clock::{Clock, SystemClock};
+use crate::config::location::Location;
+use crate::config::settings::{self, Effective, Settings};
+use crate::config::watch::{ConfigState, Loader};
+use crate::engine::Engine;
+use crate::health::Health;
+use crate::store::memory::{Bounds, MemoryStore, OnFull};
+use crate::telemetry::log::LogHandle;
+use crate::telemetry::metrics::{MetricOptions, Metrics};
+use crate::transport::authority;
+use crate::transport::{
+    Bound, ConnectionLimits, GrpcService, Listener, Protocol, Services, Workers, accept,
+};
+
+type GrpcHealth = HealthServer<HealthService>;
+
+/// The sockets of a server, bound before anything else starts.
+#[derive(Debug)]
+pub struct Listeners {
+    /// gRPC
+    pub grpc: Listener,
+    /// HTTP
+    pub http: Listener,
+    /// Admin
+    pub admin: Listener,
+    /// A second place for the metrics page, if it is wanted.
+    pub metrics: Option<Listener>,
+}
+
+/// What a test or an embedder gives to a server besides its settings.
+pub struct App {
+    /// The settings in effect.
+    pub effective: Effective,
+    /// The sockets.
+    pub listeners: Listeners,
+    /// The clock that rules every key.
+    pub clock: Arc<dyn Clock>,
+    /// Changes the log level at run time.
+    pub log: LogHandle,
+    /// Each message loads the rules again.
+    pub reload: Receiver<()>,
+}
+
+impl Listeners {
+    /// Binds every socket that the settings ask for.
+    ///
+    /// # Errors
+    /// One cannot be bound; the message says which and why.
+    pub async fn bind(settings: &Settings) -> anyhow::Result<Listeners> {
+        let grpc = match &settings.grpc.uds {
+            Some(path) => named(Listener::unix(path).await, "gRPC", &path.display().to_string())?,
+            None => tcp("gRPC", &settings.grpc.host.with_port(settings.grpc.port)).await?,
+        };
+        let http = tcp("HTTP", &settings.http.host.with_port(settings.http.port)).await?;
+        let admin = tcp("admin", &settings.admin.host.with_port(settings.admin.port)).await?;
+        let metrics = match settings.metrics.prometheus_addr.listen() {
+            None => None,
+            Some((host, port)) => Some(tcp("metrics", &host.with_port(port)).await?),
+        };
+        Ok(Listeners { grpc, http, admin, metrics })
+    }
+}
+
+async fn tcp(what: &str, address: &str) -> anyhow::Result<Listener> {
+    named(Listener::tcp(address).await, what, address)
+}
+
+fn named(bound: io::Result<Listener>, what: &str, address: &str) -> anyhow::Result<Listener> {
+    bound.map_err(|error| anyhow::anyhow!("cannot listen on {address} for {what}: {error}"))
+}
+
+impl App {
+    /// An app on the machine's clock.
+    #[must_use]
+    pub fn new(effective: Effective, listeners: Listeners, log: LogHandle, reload: Receiver<()>) -> App {
+        App { effective, listeners, clock: Arc::new(SystemClock), log, reload }
+    }
+}
+
+/// Serves until `shutdown` completes, then drains and returns.
+///
+/// # Errors
+/// What is needed at the start cannot be had. Once it serves, it does not fail.
+pub async fn run(app: App, shutdown: impl Future<Output = ()>) -> anyhow::Result<()> {
+    let App { effective, listeners, clock, log, reload } = app;
+    let settings = effective.settings.clone();
+    let parts = Parts::build(&effective, clock)?;
+    let background = CancellationToken::new();
+    parts.load_rules(&background, reload).await;
+
+    let serving = Serving::start(&settings, &parts)?;
+    announce(&settings, &listeners)?;
+    let writes = Writes::on(&listeners.admin.bound()?);
+    let admin = admin::routes(parts.admin(log, writes));
+    spawn_web(&background, listeners.admin, admin)?;
+    if let Some(listener) = listeners.metrics {
+        let page = admin::metrics_routes(parts.metrics.clone(), &settings.metrics.prometheus_path);
+        spawn_web(&background, listener, page)?;
+    }
+    let accepting = serving.accept(listeners.grpc, listeners.http);
+
+    shutdown.await;
+    tracing::info!(delay = ?settings.shutdown.drain_delay, "shutting down: no longer ready");
+    parts.health.drain().await;
+    tokio::time::sleep(settings.shutdown.drain_delay).await;
+    serving.finish(accepting).await?;
+    background.cancel();
+    tracing::info!("all calls finished");
+    Ok(())
+}
+
+/// What every port needs.
+struct Parts {
+    loader: Loader,
+    metrics: Arc<Metrics>,
+    store: Arc<MemoryStore>,
+    engine: Arc<Engine>,
+    health: Arc<Health>,
+    health_service: GrpcHealth,
+    state: Arc<ConfigState>,
+    clock: Arc<dyn Clock>,
+}
+
+impl Parts {
+    fn build(effective: &Effective, clock: Arc<dyn Clock>) -> anyhow::Result<Parts> {
+        let settings = &effective.settings;
+        let location = Location::of(effective).map_err(anyhow::Error::msg)?;
+        let metrics = Arc::new(Metrics::new(metric_options(settings)));
+        let store = Arc::new(MemoryStore::new(bounds(&settings.store.memory)));
+        metrics.watch_store(store.clone());
+        let engine = Arc::new(Engine::new(store.clone(), clock.clone(), metrics.clone()));
+        let reporter = HealthReporter::new();
+        let health_service = HealthServer::new(HealthService::from_health_reporter(reporter.clone()));
+        let health = Arc::new(Health::new(settings.rules.require_for_health, reporter));
+        let state = Arc::new(ConfigState::default());
+        let defaults = Defaults { shadow: settings.mode.shadow, alternative: settings.mode.quota };
+        let loader = Loader {
+            location,
+            defaults,
+            engine: engine.clone(),
+            health: health.clone(),
+            state: state.clone(),
+            clock: clock.clone(),
+        };
+        Ok(Parts { loader, metrics, store, engine, health, health_service, state, clock })
+    }
+
+    /// Loads the rules once, then keeps them and the store fresh in the background.
+    async fn load_rules(&self, background: &CancellationToken, reload: Receiver<()>) {
+        let loaded = self.loader.load().await;
+        self.health.report().await;
+        spawn(background, self.loader.clone().watch(loaded, reload));
+        let (store, clock) = (self.store.clone(), self.clock.clone());
+        spawn(background, async move { store.sweep_forever(&*clock).await });
+    }
+
+    fn admin(&self, log: LogHandle, writes: Writes) -> Admin {
+        Admin {
+            engine: self.engine.clone(),
+            metrics: self.metrics.clone(),
+            config: self.state.clone(),
+            log,
+            store: self.store.clone(),
+            writes,
+        }
+    }
+}
+
+/// The workers and what makes them leave.
+struct Serving {
+    workers: Arc<Workers>,
+    stop_accepting: CancellationToken,
+    drain: CancellationToken,
+}
+
+type Accepting = [JoinHandle<()>; 2];
+
+impl Serving {
+    fn start(settings: &Settings, parts: &Parts) -> anyhow::Result<Serving> {
+        let drain = CancellationToken::new();
+        let others = Routes::new(parts.health_service.clone())
+            .add_service(reflection().build_v1()?)
+            .add_service(reflection().build_v1alpha()?);
+        let http = HttpOptions::of(settings)?;
+        let rls = Arc::new(rls_options(settings)?);
+        let authorities = Arc::new(authority::Counts::default());
+        let services = || {
+            let rls = RlsService::new(parts.engine.clone(), rls.clone());
+            let max_message_bytes = settings.grpc.max_message_bytes as usize;
+            let grpc = GrpcService::new(rls.clone(), max_message_bytes, others.clone());
+            let (authorities, metrics) = (authorities.clone(), parts.metrics.clone());
+            Services { grpc, http: http.routes(parts, rls), authorities, metrics }
+        };
+        let limits = connection_limits(settings);
+        let workers = Workers::start(worker_count(settings), services, &limits, &drain, settings.shutdown.grace)?;
+        Ok(Serving { workers: Arc::new(workers), stop_accepting: CancellationToken::new(), drain })
+    }
+
+    fn accept(&self, grpc: Listener, http: Listener) -> Accepting {
+        [(grpc, Protocol::Grpc), (http, Protocol::Http)].map(|(listener, protocol)| {
+            let (workers, stop) = (self.workers.clone(), self.stop_accepting.clone());
+            tokio::spawn(async move { accept(listener, protocol, &workers, stop).await })
+        })
+    }
+
+    /// Closes the listeners, asks every connection to end, and waits until all have.
+    async fn finish(self, accepting: Accepting) -> anyhow::Result<()> {
+        self.stop_accepting.cancel();
+        for task in accepting {
+            task.await?;
+        }
+        self.drain.cancel();
+        if let Some(workers) = Arc::into_inner(self.workers) {
+            tokio::task::spawn_blocking(move || workers.join()).await?;
+        }
+        Ok(())
+    }
+}
+
+struct HttpOptions {
+    codec: Arc<Codec>,
+    auth: Arc<settings::Auth>,
+    max_body_bytes: usize,
+}
+
+impl HttpOptions {
+    fn of(settings: &Settings) -> anyhow::Result<HttpOptions> {
+        let max_body_bytes = settings.http.max_body_bytes as usize;
+        Ok(HttpOptions { codec: Arc::new(Codec::new()?), auth: Arc::new(settings.auth.clone()), max_body_bytes })
+    }
+
+    fn routes(&self, parts: &Parts, rls: RlsService) -> Router {
+        let state = HttpState {
+            engine: parts.engine.clone(),
+            rls,
+            codec: self.codec.clone(),
+            health: parts.health.clone(),
+            auth: self.auth.clone(),
+        };
+        http::routes(state, self.max_body_bytes)
+    }
+}
+
+fn spawn(until: &CancellationToken, work: impl Future<Output = ()> + Send + 'static) {
+    let until = until.clone();
+    tokio::spawn(async move { until.run_until_cancelled(work).await });
+}
+
+fn spawn_web(until: &CancellationToken, listener: Listener, routes: Router) -> anyhow::Result<()> {
+    let Listener::Tcp(listener) = listener else { anyhow::bail!("the admin port has to be a TCP port") };
+    spawn(until, async move {
+        if let Err(error) = axum::serve(listener, routes).await {
+            tracing::error!(%error, "the admin port has failed");
+        }
+    });
+    Ok(())
+}
+
+fn reflection<'b>() -> tonic_reflection::server::Builder<'b> {
+    tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(tollgate_proto::DESCRIPTORS)
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+}
+
+fn bounds(memory: &settings::Memory) -> Bounds {
+    let on_full = match memory.on_full {
+        settings::OnFull::Deny => OnFull::Deny,
+        settings::OnFull::Allow => OnFull::Allow,
+        settings::OnFull::Evict => OnFull::Evict,
+    };
+    Bounds { max_keys: memory.max_keys, max_bytes: memory.max_bytes, on_full }
+}
+
+fn metric_options(settings: &Settings) -> MetricOptions {
+    let metrics = &settings.metrics;
+    #[expect(clippy::cast_possible_truncation, reason = "the reference computes with 32 bits")]
+    let near_limit_ratio = metrics.near_limit_ratio as f32;
+    MetricOptions {
+        near_limit_ratio,
+        reference_names: metrics.reference_names,
+        stripes: worker_count(settings),
+        response_time_as_milliseconds: metrics.response_time_as_milliseconds,
+    }
+}
+
+fn rls_options(settings: &Settings) -> anyhow::Result<RlsOptions> {
+    let response = &settings.response;
+    let spelled = |name: &settings::HeaderName| Spelled::new(name.as_str()).map_err(anyhow::Error::msg);
+    let limits = if response.headers_enabled {
+        Some(LimitHeaders {
+            limit: spelled(&response.limit_header)?,
+            remaining: spelled(&response.remaining_header)?,
+            reset: spelled(&response.reset_header)?,
+        })
+    } else {
+        None
+    };
+    let metadata = if response.dynamic_metadata { Metadata::On } else { Metadata::Off };
+    Ok(RlsOptions { headers: ResponseHeaders { limits, retry_after: response.retry_after }, metadata })
+}
+
+fn connection_limits(settings: &Settings) -> ConnectionLimits {
+    let grpc = &settings.grpc;
+    ConnectionLimits {
+        max_age: unless_zero(grpc.max_connection_age),
+        age_jitter_percent: grpc.max_connection_age_jitter_percent,
+        age_grace: unless_zero(grpc.max_connection_age_grace),
+        keepalive_interval: unless_zero(grpc.keepalive_interval),
+        keepalive_timeout: grpc.keepalive_timeout,
+        max_streams: grpc.max_concurrent_streams,
+        max_header_bytes: grpc.max_header_bytes,
+        stream_window: grpc.initial_stream_window_bytes,
+        connection_window: grpc.initial_connection_window_bytes,
+        head_timeout: unless_zero(settings.http.timeout),
+    }
+}
+
+/// Zero switches a time off.
+fn unless_zero(time: Duration) -> Option<Duration> {
+    Some(time).filter(|time| !time.is_zero())
+}
+
+/// As many workers as the settings say; by default one per core.
+fn worker_count(settings: &Settings) -> usize {
+    match settings.grpc.workers {
+        0 => std::thread::available_parallelism().map_or(1, usize::from),
+        count => count.into(),
+    }
+}
+
+/// Says where the server listens, and how to try it.
+fn announce(settings: &Settings, listeners: &Listeners) -> io::Result<()> {
+    let (grpc, http, admin) = (listeners.grpc.bound()?, listeners.http.bound()?, listeners.admin.bound()?);
+    let workers = worker_count(settings);
+    tracing::info!("store: memory; limits are per process, and other servers count on their own");
+    tracing::info!(%grpc, %http, %admin, workers, "listening");
+    if let Bound::Tcp(http) = http {
+        let port = http.port();
+        let body = r#"{"domain":"example","descriptors":[{"entries":[{"key":"user","value":"ann"}]}]}"#;
+        tracing::info!("try: curl -s localhost:{port}/json -d '{body}'");
+    }
+    Ok(())
+}

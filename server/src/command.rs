@@ -1,0 +1,45 @@
+//! What each command of the command line does.
+
+mod check;
+mod explain;
+mod serve;
+
+use std::io::Write as _;
+use std::process::ExitCode;
+
+use crate::cli::{Command, SettingsArgs};
+use crate::config::settings::{self, Effective, Environment, SettingsError};
+
+/// Exit code of bad input: settings, rules files, arguments.
+const BAD_INPUT: u8 = 2;
+
+/// Executes a command; its answer goes to standard output, what is wrong to standard error.
+#[must_use]
+pub fn execute(command: Command) -> ExitCode {
+    match command {
+        Command::Serve(args) => serve::serve(&args),
+        Command::Check(args) => check::check(&args),
+        Command::Explain(args) => explain::explain(&args),
+        Command::Config(args) => config(&args),
+    }
+}
+
+fn effective(args: &SettingsArgs) -> Result<Effective, SettingsError> {
+    settings::load(&Environment::from_process(), &args.flags())
+}
+
+fn config(args: &SettingsArgs) -> ExitCode {
+    match effective(args) {
+        Ok(effective) => {
+            // a reader that has seen enough closes the pipe
+            let _ = write!(std::io::stdout(), "{effective}");
+            ExitCode::SUCCESS
+        }
+        Err(error) => bad_input(&error),
+    }
+}
+
+fn bad_input(error: &dyn std::fmt::Display) -> ExitCode {
+    eprintln!("{error}");
+    ExitCode::from(BAD_INPUT)
+}

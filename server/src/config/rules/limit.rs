@@ -1,0 +1,229 @@
+//! The `rate_limit` of a descriptor.
+
+use tollgate_core::limit::{
+    Calendar, FixedWindow, LeakyBucket, Limit, LimitError, Rate, Refused, SlidingLog, SlidingWindow,
+    TokenBucket, Window,
+};
+use tollgate_core::rules::{Accuracy, Charge, OnFailure, Quota, RuleSpec, Unit};
+use tollgate_core::time::Span;
+
+use super::file::{File, Reading};
+use super::keys::Place;
+use super::map::Map;
+use crate::config::settings::duration;
+use crate::config::yaml::{Node, Position};
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Algorithm {
+    FixedWindow,
+    TokenBucket,
+    LeakyBucket,
+    SlidingWindow,
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Precision {
+    Counter,
+    Log,
+}
+
+const ALGORITHMS: [(&str, Algorithm); 4] = [
+    ("fixed_window", Algorithm::FixedWindow),
+    ("token_bucket", Algorithm::TokenBucket),
+    ("leaky_bucket", Algorithm::LeakyBucket),
+    ("sliding_window", Algorithm::SlidingWindow),
+];
+const PRECISIONS: [(&str, Precision); 2] = [("counter", Precision::Counter), ("log", Precision::Log)];
+const ON_FAILURE: [(&str, OnFailure); 4] = [
+    ("error", OnFailure::Error),
+    ("allow", OnFailure::Allow),
+    ("deny", OnFailure::Deny),
+    ("local", OnFailure::Local),
+];
+const ACCURACIES: [(&str, Accuracy); 3] =
+    [("auto", Accuracy::Auto), ("strict", Accuracy::Strict), ("leased", Accuracy::Leased)];
+
+/// Keys that only some algorithms have.
+const ONLY_FOR: [(&str, &[Algorithm]); 6] = [
+    ("burst", &[Algorithm::TokenBucket]),
+    ("queue", &[Algorithm::LeakyBucket]),
+    ("max_hold", &[Algorithm::LeakyBucket]),
+    ("precision", &[Algorithm::SlidingWindow]),
+    ("time_zone", &[Algorithm::FixedWindow]),
+    ("anchored", &[Algorithm::FixedWindow]),
+];
+/// Keys that an unlimited rule cannot have.
+const OF_LIMITS: [&str; 8] =
+    ["algorithm", "unit_multiplier", "burst", "queue", "max_hold", "precision", "time_zone", "anchored"];
+
+/// Reads `node`; `None` if it is wrong.
+pub(super) fn rule(node: &Node, reading: &Reading, file: &mut File<'_>) -> Option<RuleSpec> {
+    let before = file.errors.len();
+    let map = Map::read(node, Place::RateLimit, file)?;
+    let name = map.text("name", file).unwrap_or_default().to_owned();
+    let replaces = replaces(&map, &name, file);
+    let on_failure = map.choice("on_failure", &ON_FAILURE, file).unwrap_or_default();
+    let accuracy = map.choice("accuracy", &ACCURACIES, file).unwrap_or_default();
+    let (limit, quota, max_hold) = if map.flag("unlimited", file) {
+        check_unlimited(&map, file);
+        (None, Quota::default(), Span::ZERO)
+    } else {
+        let terms = Terms::read(&map, accuracy, file)?;
+        (Some(terms.limit(&map, reading, file)?), terms.quota, terms.max_hold)
+    };
+    let rule = RuleSpec { limit, quota, name, replaces, on_failure, accuracy, max_hold };
+    (file.errors.len() == before).then_some(rule)
+}
+
+fn replaces(map: &Map<'_>, own: &str, file: &mut File<'_>) -> Vec<String> {
+    let mut names = Vec::new();
+    for (place, item) in map.list("replaces", file).iter().enumerate() {
+        file.within(format!("replaces[{place}]"), |file| {
+            let Some(entry) = Map::read(item, Place::Replaces, file) else { return };
+            let name = entry.text("name", file).unwrap_or_default();
+            if name.is_empty() {
+                file.error(entry.at, "should not have an empty replaces entry".to_owned());
+            } else if name == own {
+                file.error(entry.at("name"), "replaces should not contain name of same descriptor".to_owned());
+            }
+            names.push(name.to_owned());
+        });
+    }
+    names
+}
+
+fn check_unlimited(map: &Map<'_>, file: &mut File<'_>) {
+    let unit = map.text("unit", file).and_then(Unit::parse);
+    file.error_unless(unit.is_none(), map.at("unit"), || {
+        "should not specify rate limit unit when unlimited".to_owned()
+    });
+    map.number("requests_per_unit", file);
+    for key in OF_LIMITS.into_iter().filter(|key| map.has(key)) {
+        file.error(map.at(key), format!("should not specify {key} when unlimited"));
+    }
+}
+
+/// What the file says about a limit, each part right by itself.
+struct Terms {
+    algorithm: Algorithm,
+    quota: Quota,
+    burst: u64,
+    queue: u64,
+    max_hold: Span,
+    precision: Precision,
+}
+
+impl Terms {
+    fn read(map: &Map<'_>, accuracy: Accuracy, file: &mut File<'_>) -> Option<Terms> {
+        let algorithm = map.choice("algorithm", &ALGORITHMS, file);
+        let chosen = algorithm.unwrap_or(Algorithm::FixedWindow);
+        if algorithm.is_some() || !map.has("algorithm") {
+            check_algorithm(map, chosen, file);
+        }
+        let unit = unit(map, file);
+        let multiplier = map.number("unit_multiplier", file).unwrap_or(1);
+        file.error_unless(multiplier > 0, map.at("unit_multiplier"), || "unit_multiplier must not be 0".to_owned());
+        if !map.has("requests_per_unit") {
+            file.warn(map.at, "requests_per_unit is missing and so 0: this refuses every request".to_owned());
+        }
+        let requests_per_unit = map.number("requests_per_unit", file).unwrap_or(0);
+        let burst = map.number("burst", file).unwrap_or(requests_per_unit.max(1)).into();
+        let queue = map.number("queue", file).unwrap_or(0).into();
+        let max_hold = max_hold(map, file);
+        let precision = map.choice("precision", &PRECISIONS, file).unwrap_or(Precision::Counter);
+        let never_leased = chosen == Algorithm::LeakyBucket || precision == Precision::Log;
+        file.error_unless(accuracy != Accuracy::Leased || !never_leased, map.at("accuracy"), || {
+            "a leaky bucket or an exact log cannot be leased".to_owned()
+        });
+        let quota = Quota { requests_per_unit, unit: unit?, multiplier: multiplier.max(1) };
+        Some(Terms { algorithm: chosen, quota, burst, queue, max_hold, precision })
+    }
+
+    fn limit(&self, map: &Map<'_>, reading: &Reading, file: &mut File<'_>) -> Option<Limit> {
+        let fixed = self.algorithm == Algorithm::FixedWindow;
+        file.error_unless(fixed || !reading.explicit_each, map.at("algorithm"), || {
+            "charge: each is for fixed windows only: other algorithms never charge what they refuse".to_owned()
+        });
+        let window = self.window(map, file)?;
+        // a limit of nothing refuses everything, whatever the algorithm
+        let built = if fixed || self.quota.requests_per_unit == 0 {
+            let refused = if fixed && reading.charge == Charge::Each { Refused::Counts } else { Refused::Free };
+            FixedWindow::new(self.quota.requests_per_unit.into(), window, refused).map(Limit::FixedWindow)
+        } else {
+            self.other_algorithm()
+        };
+        built.map_err(|error| file.error(place_of(&error, map), error.to_string())).ok()
+    }
+
+    fn other_algorithm(&self) -> Result<Limit, LimitError> {
+        let (requests, length) = (u64::from(self.quota.requests_per_unit), self.quota.span());
+        let rate = || Rate::new(requests, length);
+        match (self.algorithm, self.precision) {
+            (Algorithm::TokenBucket, _) => TokenBucket::new(rate()?, self.burst).map(Limit::TokenBucket),
+            (Algorithm::LeakyBucket, _) => LeakyBucket::new(rate()?, self.queue).map(Limit::LeakyBucket),
+            (_, Precision::Log) => SlidingLog::new(requests, length).map(Limit::SlidingLog),
+            (_, Precision::Counter) => SlidingWindow::new(requests, length).map(Limit::SlidingWindow),
+        }
+    }
+
+    fn window(&self, map: &Map<'_>, file: &mut File<'_>) -> Option<Window> {
+        let zone = map.text("time_zone", file);
+        let anchored = map.flag("anchored", file);
+        match zone {
+            Some(_) if anchored => {
+                file.error(map.at("anchored"), "a window is either anchored or in a time_zone".to_owned());
+                None
+            }
+            Some(zone) => {
+                let unit = self.quota.unit.calendar()?;
+                let calendar = Calendar::new(unit, self.quota.multiplier, zone);
+                calendar
+                    .map(Window::Calendar)
+                    .map_err(|error| file.error(place_of(&error, map), error.to_string()))
+                    .ok()
+            }
+            None if anchored => Some(Window::Anchored(self.quota.span())),
+            None => Some(Window::Epoch(self.quota.span())),
+        }
+    }
+}
+
+fn check_algorithm(map: &Map<'_>, algorithm: Algorithm, file: &mut File<'_>) {
+    let name = |wanted: Algorithm| ALGORITHMS.iter().find(|(_, known)| *known == wanted).map_or("", |(name, _)| name);
+    for (key, algorithms) in ONLY_FOR {
+        if map.has(key) && !algorithms.contains(&algorithm) {
+            let names: Vec<&str> = algorithms.iter().map(|&algorithm| name(algorithm)).collect();
+            file.error(map.at(key), format!("{key} is for {} only, not for {}", names.join(", "), name(algorithm)));
+        }
+    }
+}
+
+fn unit(map: &Map<'_>, file: &mut File<'_>) -> Option<Unit> {
+    let text = map.text("unit", file).unwrap_or_default();
+    let unit = Unit::parse(text);
+    file.error_unless(unit.is_some(), map.at("unit"), || format!("invalid rate limit unit '{text}'"));
+    unit
+}
+
+fn max_hold(map: &Map<'_>, file: &mut File<'_>) -> Span {
+    let Some(text) = map.text("max_hold", file) else { return Span::ZERO };
+    match duration::parse(text) {
+        Some(time) => Span::from_micros(u64::try_from(time.as_micros()).unwrap_or(u64::MAX)),
+        None => {
+            file.error(map.at("max_hold"), format!("max_hold '{text}' is no duration such as 15ms or 1s"));
+            Span::ZERO
+        }
+    }
+}
+
+/// The key that an error of a limit is about.
+fn place_of(error: &LimitError, map: &Map<'_>) -> Position {
+    map.at(match error {
+        LimitError::Burst(_) => "burst",
+        LimitError::Queue(_) => "queue",
+        LimitError::Zone(_) => "time_zone",
+        LimitError::Window(_) if map.has("unit_multiplier") => "unit_multiplier",
+        LimitError::Window(_) => "unit",
+        LimitError::Rate { .. } | LimitError::Limit(_) | LimitError::Log(_) => "requests_per_unit",
+    })
+}

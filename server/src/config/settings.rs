@@ -1,0 +1,102 @@
+//! Settings: typed, from five layers, with the origin of each value.
+//!
+//! Defaults ← `tollgate.toml` or `.yaml` ← the reference's variables (`settings/reference`) ← `TOLLGATE__SECTION__KEY` ←
+//! flags. [`load`] reads them all, reports everything that is wrong at once, and never reads the process
+//! environment itself. `server/config/tollgate.toml` lists every setting.
+
+mod auth;
+mod check;
+pub mod duration;
+mod environment;
+mod flags;
+mod layers;
+mod listen;
+mod operations;
+mod origin;
+mod print;
+mod problem;
+mod reference;
+mod response;
+mod rules;
+mod schema;
+mod secret;
+mod store;
+mod text;
+
+use serde::{Deserialize, Serialize};
+
+pub use auth::{Auth, AuthEntry, AuthMapping, Source};
+pub use environment::Environment;
+pub use flags::Flags;
+pub use listen::{Admin, Grpc, Http};
+pub use operations::{Log, LogFormat, LogLevel, Metrics, Shutdown};
+pub use origin::{Origin, Origins};
+pub use problem::{Problem, SettingsError};
+pub use response::{Mode, Response};
+pub use rules::{Rules, RulesLocation, Runtime};
+pub use secret::{Secret, SecretUrl};
+pub use store::{Memory, OnFull, Redis, RedisKind, RedisSocket, Store, StoreKind};
+pub use text::{Address, HeaderName, Host};
+
+/// All settings.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Settings {
+    /// The gRPC port.
+    pub grpc: Grpc,
+    /// The HTTP port.
+    pub http: Http,
+    /// The admin port.
+    pub admin: Admin,
+    /// Metrics.
+    pub metrics: Metrics,
+    /// Where the rules are and how they are read.
+    pub rules: Rules,
+    /// What answers carry.
+    pub response: Response,
+    /// Switches over all rules.
+    pub mode: Mode,
+    /// Where the counters live.
+    pub store: Store,
+    /// Forward-auth.
+    pub auth: Auth,
+    /// The log.
+    pub log: Log,
+    /// How a server leaves.
+    pub shutdown: Shutdown,
+}
+
+/// The settings in effect.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Effective {
+    /// The values.
+    pub settings: Settings,
+    /// Who set each of them.
+    pub origins: Origins,
+    /// What was set but has no effect: log each once at start.
+    pub warnings: Vec<String>,
+}
+
+impl Effective {
+    /// Where the rules are.
+    #[must_use]
+    pub fn rules_location(&self) -> RulesLocation {
+        self.settings.rules.location(&self.origins)
+    }
+}
+
+/// Reads all layers.
+///
+/// # Errors
+///
+/// Everything that is wrong in any layer, and settings that this version must refuse.
+pub fn load(environment: &Environment, flags: &Flags) -> Result<Effective, SettingsError> {
+    let (mut settings, mut origins, mut problems) = layers::Layers::read(environment, flags).merge();
+    check::choose_store(&mut settings.store, &mut origins);
+    problems.extend(check::problems(&settings, &origins));
+    let mut warnings = check::warnings(&settings, &origins);
+    let verdict = reference::judge(environment, &settings, &origins);
+    problems.extend(verdict.problems);
+    warnings.extend(verdict.warnings);
+    SettingsError::unless(problems, Effective { settings, origins, warnings })
+}

@@ -1,0 +1,189 @@
+//! Every variable of the reference, by what becomes of it. `CONFIG_TYPE`, `BACKEND_TYPE`, `USE_PROMETHEUS`,
+//! `PROMETHEUS_ADDR` and `DISABLE_STATS` are not in the tables: [`super`] treats each on its own.
+//!
+//! Accepted without a word, since nothing is lost: `STATS_FLUSH_INTERVAL` (our counters are live),
+//! `GRPC_SERVER_TLS_CERT` and `_KEY` (unused without `GRPC_SERVER_USE_TLS`), `ENABLE_NEGATIVE_HITS` (refunds always
+//! work), `OTEL_*` (unused without `TRACING_ENABLED`, which is named itself).
+
+/// A variable that we do not honour.
+pub(super) struct Variable {
+    /// Its name; a `*` at the end stands for any ending.
+    pub(super) name: &'static str,
+    pub(super) harmless: Harmless,
+    /// Why it has no effect, or why it stops the start.
+    pub(super) why: &'static str,
+    /// The variable without which the reference would not use this one either.
+    pub(super) governed_by: Option<&'static str>,
+}
+
+/// Values that change nothing.
+pub(super) enum Harmless {
+    /// Boolean, false.
+    Off,
+    /// The empty text, and these.
+    Texts(&'static [&'static str]),
+}
+
+/// Variable, setting.
+pub(super) const HONOURED: &[(&str, &str)] = &[
+    ("HOST", "http.host"),
+    ("PORT", "http.port"),
+    ("DEBUG_HOST", "admin.host"),
+    ("DEBUG_PORT", "admin.port"),
+    ("GRPC_HOST", "grpc.host"),
+    ("GRPC_PORT", "grpc.port"),
+    ("GRPC_UDS", "grpc.uds"),
+    ("GRPC_MAX_CONNECTION_AGE", "grpc.max_connection_age"),
+    ("GRPC_MAX_CONNECTION_AGE_GRACE", "grpc.max_connection_age_grace"),
+    ("LOG_FORMAT", "log.format"),
+    ("FORCE_START_WITHOUT_INITIAL_CONFIG", "rules.start_without"),
+    ("HEALTHY_WITH_AT_LEAST_ONE_CONFIG_LOADED", "rules.require_for_health"),
+    ("MERGE_DOMAIN_CONFIG", "rules.merge_domains"),
+    ("RUNTIME_ROOT", "rules.runtime.root"),
+    ("RUNTIME_SUBDIRECTORY", "rules.runtime.subdirectory"),
+    ("RUNTIME_APPDIRECTORY", "rules.runtime.appdirectory"),
+    ("RUNTIME_IGNOREDOTFILES", "rules.runtime.ignore_dot_files"),
+    ("RUNTIME_WATCH_ROOT", "rules.runtime.watch_root"),
+    ("SHADOW_MODE", "mode.shadow"),
+    ("QUOTA_MODE", "mode.quota"),
+    ("RESPONSE_DYNAMIC_METADATA", "response.dynamic_metadata"),
+    ("LIMIT_RESPONSE_HEADERS_ENABLED", "response.headers_enabled"),
+    ("LIMIT_LIMIT_HEADER", "response.limit_header"),
+    ("LIMIT_REMAINING_HEADER", "response.remaining_header"),
+    ("LIMIT_RESET_HEADER", "response.reset_header"),
+    ("NEAR_LIMIT_RATIO", "metrics.near_limit_ratio"),
+    ("PROMETHEUS_PATH", "metrics.prometheus_path"),
+    ("PROMETHEUS_RESPONSE_TIME_AS_MILLISECONDS", "metrics.response_time_as_milliseconds"),
+    ("REDIS_URL", "store.redis.url"),
+    ("REDIS_AUTH", "store.redis.auth"),
+    ("REDIS_SENTINEL_AUTH", "store.redis.sentinel_auth"),
+    ("REDIS_TLS", "store.redis.tls"),
+    ("REDIS_TIMEOUT", "store.redis.timeout"),
+];
+
+/// The same for words that the reference takes in any case.
+pub(super) const LOWERED: &[(&str, &str)] = &[
+    ("LOG_LEVEL", "log.level"),
+    ("REDIS_TYPE", "store.redis.kind"),
+    ("REDIS_SOCKET_TYPE", "store.redis.socket"),
+];
+
+const NO_TLS: &str = "TLS on the gRPC port is not available in this version; \
+                      end it in front of the server, and unset the variable";
+
+/// They protect something, so the start stops rather than leaving it unprotected.
+pub(super) const REFUSED: &[Variable] = &[
+    variable("GRPC_SERVER_USE_TLS", Harmless::Off, NO_TLS),
+    variable("GRPC_CLIENT_TLS_CACERT", Harmless::Texts(&[]), NO_TLS),
+    variable("GRPC_SERVER_TLS_CA_CERT", Harmless::Texts(&[]), NO_TLS),
+    variable("GRPC_CLIENT_TLS_SAN", Harmless::Texts(&[]), NO_TLS),
+];
+
+const NO_STATSD: &str = "there is no statsd sink; scrape /metrics";
+const NO_TRACING: &str = "there is no tracing in this version";
+const NO_XDS: &str = "rules over xDS are not available in this version";
+const NO_MEMCACHE: &str = "there is no store in memcache";
+const STORE: &str = "the store in memory has no use for it";
+
+/// Nothing depends on them but what they name.
+pub(super) const UNHONOURED: &[Variable] = &[
+    variable("USE_STATSD", Harmless::Off, NO_STATSD),
+    governed("STATSD_HOST", &["localhost"], NO_STATSD, "USE_STATSD"),
+    governed("STATSD_PORT", &["8125"], NO_STATSD, "USE_STATSD"),
+    governed("STATSD_PROTOCOL", &["tcp"], NO_STATSD, "USE_STATSD"),
+    variable("USE_DOG_STATSD", Harmless::Off, NO_STATSD),
+    governed("USE_DOG_STATSD_MOGRIFIERS", &[], NO_STATSD, "USE_DOG_STATSD"),
+    governed("DOG_STATSD_MOGRIFIER_*", &[], NO_STATSD, "USE_DOG_STATSD"),
+    texts("PROMETHEUS_MAPPER_YAML", &[], "the reference's built-in names are used"),
+    texts("EXTRA_TAGS", &[], "metrics have no extra tags; add them when scraping"),
+    variable("TRACING_ENABLED", Harmless::Off, NO_TRACING),
+    governed("TRACING_EXPORTER_PROTOCOL", &["http"], NO_TRACING, "TRACING_ENABLED"),
+    governed("TRACING_SERVICE_NAME", &["RateLimit"], NO_TRACING, "TRACING_ENABLED"),
+    governed("TRACING_SERVICE_NAMESPACE", &[], NO_TRACING, "TRACING_ENABLED"),
+    governed("TRACING_SERVICE_INSTANCE_ID", &[], NO_TRACING, "TRACING_ENABLED"),
+    governed("TRACING_SAMPLING_RATE", &["1"], NO_TRACING, "TRACING_ENABLED"),
+    texts("CACHE_KEY_PREFIX", &[], STORE),
+    texts("EXPIRATION_JITTER_MAX_SECONDS", &["300", "0"], STORE),
+    texts("LOCAL_CACHE_SIZE_IN_BYTES", &["0"], STORE),
+    variable("STOP_CACHE_KEY_INCREMENT_WHEN_OVERLIMIT", Harmless::Off, "set charge: admitted in the rules"),
+    texts("CONFIG_GRPC_XDS_NODE_ID", &["default"], NO_XDS),
+    texts("CONFIG_GRPC_XDS_NODE_METADATA", &[], NO_XDS),
+    texts("CONFIG_GRPC_XDS_SERVER_URL", &["localhost:18000"], NO_XDS),
+    texts("CONFIG_GRPC_XDS_SERVER_CONNECT_RETRY_INTERVAL", &["3s"], NO_XDS),
+    texts("CONFIG_GRPC_XDS_CLIENT_ADDITIONAL_HEADERS", &[], NO_XDS),
+    variable("CONFIG_GRPC_XDS_SERVER_USE_TLS", Harmless::Off, NO_XDS),
+    texts("CONFIG_GRPC_XDS_CLIENT_TLS_CERT", &[], NO_XDS),
+    texts("CONFIG_GRPC_XDS_CLIENT_TLS_KEY", &[], NO_XDS),
+    texts("CONFIG_GRPC_XDS_SERVER_TLS_CACERT", &[], NO_XDS),
+    texts("CONFIG_GRPC_XDS_SERVER_TLS_SAN", &[], NO_XDS),
+    texts("XDS_CLIENT_BACKOFF_INITIAL_INTERVAL", &["10s"], NO_XDS),
+    texts("XDS_CLIENT_BACKOFF_MAX_INTERVAL", &["60s", "1m"], NO_XDS),
+    texts("XDS_CLIENT_BACKOFF_RANDOM_FACTOR", &["0.5"], NO_XDS),
+    texts("XDS_CLIENT_BACKOFF_JITTER", &["true"], NO_XDS),
+    texts("XDS_CLIENT_MAX_MSG_SIZE_IN_BYTES", &[], NO_XDS),
+    texts("MEMCACHE_HOST_PORT", &[], NO_MEMCACHE),
+    texts("MEMCACHE_SRV", &[], NO_MEMCACHE),
+    texts("MEMCACHE_SRV_REFRESH", &["0", "0s"], NO_MEMCACHE),
+    texts("MEMCACHE_MAX_IDLE_CONNS", &["2"], NO_MEMCACHE),
+    variable("MEMCACHE_TLS", Harmless::Off, NO_MEMCACHE),
+    texts("MEMCACHE_TLS_CLIENT_CERT", &[], NO_MEMCACHE),
+    texts("MEMCACHE_TLS_CLIENT_KEY", &[], NO_MEMCACHE),
+    texts("MEMCACHE_TLS_CACERT", &[], NO_MEMCACHE),
+    variable("MEMCACHE_TLS_SKIP_HOSTNAME_VERIFICATION", Harmless::Off, NO_MEMCACHE),
+    texts("GRPC_MAX_CONCURRENT_STREAMS", &["0"], "set TOLLGATE__GRPC__MAX_CONCURRENT_STREAMS"),
+    variable("LIMIT_ALL_DESCRIPTORS_HEADERS_ENABLED", Harmless::Off, "headers describe one descriptor"),
+    texts("DESCRIPTOR_KEY_CONFIG", &[], "the number of metric series is bounded anyway"),
+];
+
+/// Variables about Redis, read or not; each also with the prefix `REDIS_PERSECOND_`.
+pub(super) const REDIS: &[Variable] = &[
+    redis("REDIS_URL", &[]),
+    redis("REDIS_SOCKET_TYPE", &["unix"]),
+    redis("REDIS_TYPE", &["SINGLE", "single"]),
+    redis("REDIS_AUTH", &[]),
+    redis("REDIS_AUTH_FILE", &[]),
+    redis("REDIS_SENTINEL_AUTH", &[]),
+    variable("REDIS_AWS_IAM_AUTH", Harmless::Off, ""),
+    variable("REDIS_TLS", Harmless::Off, ""),
+    redis("REDIS_TLS_CLIENT_CERT", &[]),
+    redis("REDIS_TLS_CLIENT_KEY", &[]),
+    redis("REDIS_TLS_CACERT", &[]),
+    variable("REDIS_TLS_SKIP_HOSTNAME_VERIFICATION", Harmless::Off, ""),
+    redis("REDIS_TIMEOUT", &["10s"]),
+    redis("REDIS_OP_TIMEOUT", &["0", "0s"]),
+    redis("REDIS_POOL_SIZE", &["10"]),
+    redis("REDIS_POOL_ON_EMPTY_BEHAVIOR", &["WAIT"]),
+    redis("REDIS_PIPELINE_WINDOW", &["0", "0s"]),
+    redis("REDIS_PIPELINE_LIMIT", &["0"]),
+    redis("REDIS_CLUSTER_PIPELINE_PARALLELISM", &["1"]),
+    variable("REDIS_PERSECOND", Harmless::Off, ""),
+    variable("REDIS_HEALTH_CHECK_ACTIVE_CONNECTION", Harmless::Off, ""),
+    variable("REDIS_CLOSE_CONNECTION_ON_READONLY_ERROR", Harmless::Off, ""),
+    redis("REDIS_STARTUP_INITIAL_INTERVAL", &["1s"]),
+    redis("REDIS_STARTUP_MAX_INTERVAL", &["30s"]),
+    redis("REDIS_STARTUP_MAX_ELAPSED_TIME", &["0", "0s"]),
+];
+
+/// Endings of the variables that protect Redis.
+pub(super) const PROTECTION: [&str; 4] = ["_TLS", "_AUTH", "_AUTH_FILE", "_TLS_CACERT"];
+
+const fn variable(name: &'static str, harmless: Harmless, why: &'static str) -> Variable {
+    Variable { name, harmless, why, governed_by: None }
+}
+
+const fn texts(name: &'static str, harmless: &'static [&'static str], why: &'static str) -> Variable {
+    variable(name, Harmless::Texts(harmless), why)
+}
+
+const fn redis(name: &'static str, harmless: &'static [&'static str]) -> Variable {
+    texts(name, harmless, "")
+}
+
+const fn governed(
+    name: &'static str,
+    harmless: &'static [&'static str],
+    why: &'static str,
+    governor: &'static str,
+) -> Variable {
+    Variable { name, harmless: Harmless::Texts(harmless), why, governed_by: Some(governor) }
+}

@@ -1,0 +1,227 @@
+//! Every setting by name: what it may be, and how its text is read. Environment and flags give text; the
+//! reference's rules for it hold in every layer.
+
+use std::fmt;
+use std::ops::RangeInclusive;
+
+use serde_json::Value;
+
+use super::duration;
+
+/// One setting.
+pub(super) struct Field {
+    /// Name, as in `grpc.port`.
+    pub(super) key: &'static str,
+    pub(super) allowed: Allowed,
+}
+
+/// What a setting may be.
+pub(super) enum Allowed {
+    Switch,
+    Whole(RangeInclusive<u64>),
+    Ratio,
+    Duration,
+    Text,
+    Secret,
+    /// Text whose form is explained in words.
+    Form(&'static str),
+    /// Lists and tables; given as JSON where only text is possible.
+    Tree(&'static str),
+}
+
+const PORT: Allowed = Allowed::Whole(0..=65_535);
+const WINDOW: Allowed = Allowed::Whole(65_535..=2_147_483_647);
+const BYTES: Allowed = Allowed::Whole(1..=1 << 30);
+const HOST: Allowed = Allowed::Form("an IP address or a host name");
+const HEADER: Allowed = Allowed::Form("an HTTP header name");
+const LEVEL: Allowed = Allowed::Form("error, warn, info, debug or trace");
+const ADDRESS: Allowed = Allowed::Form("host:port, :port or nothing");
+const MAPPING: Allowed = Allowed::Tree(
+    "a list of descriptors such as [[{key = \"path\", from = \"path\"}]]; a source is header:NAME, query:NAME, \
+     method, path, host, client_ip or const:TEXT",
+);
+
+/// All settings, except the mappings of single domains: these are `auth.domains.NAME.descriptors`.
+pub(super) const FIELDS: &[Field] = &[
+    field("admin.host", HOST),
+    field("admin.port", PORT),
+    field("auth.default.descriptors", MAPPING),
+    field("auth.deny_status", Allowed::Whole(400..=599)),
+    field("grpc.host", HOST),
+    field("grpc.initial_connection_window_bytes", WINDOW),
+    field("grpc.initial_stream_window_bytes", WINDOW),
+    field("grpc.keepalive_interval", Allowed::Duration),
+    field("grpc.keepalive_timeout", Allowed::Duration),
+    field("grpc.max_concurrent_streams", Allowed::Whole(1_024..=2_147_483_647)),
+    field("grpc.max_connection_age", Allowed::Duration),
+    field("grpc.max_connection_age_grace", Allowed::Duration),
+    field("grpc.max_connection_age_jitter_percent", Allowed::Whole(0..=50)),
+    field("grpc.max_header_bytes", Allowed::Whole(1_024..=16 << 20)),
+    field("grpc.max_message_bytes", BYTES),
+    field("grpc.port", PORT),
+    field("grpc.uds", Allowed::Text),
+    field("grpc.workers", Allowed::Whole(0..=1_024)),
+    field("http.host", HOST),
+    field("http.max_body_bytes", BYTES),
+    field("http.port", PORT),
+    field("http.timeout", Allowed::Duration),
+    field("log.format", Allowed::Form("text or json")),
+    field("log.level", LEVEL),
+    field("metrics.near_limit_ratio", Allowed::Ratio),
+    field("metrics.prometheus_addr", ADDRESS),
+    field("metrics.prometheus_path", Allowed::Form("a path that begins with /")),
+    field("metrics.reference_names", Allowed::Switch),
+    field("metrics.response_time_as_milliseconds", Allowed::Switch),
+    field("mode.quota", Allowed::Switch),
+    field("mode.shadow", Allowed::Switch),
+    field("response.dynamic_metadata", Allowed::Switch),
+    field("response.headers_enabled", Allowed::Switch),
+    field("response.limit_header", HEADER),
+    field("response.remaining_header", HEADER),
+    field("response.reset_header", HEADER),
+    field("response.retry_after", Allowed::Switch),
+    field("rules.dir", Allowed::Text),
+    field("rules.ignore_non_yaml", Allowed::Switch),
+    field("rules.max_file_bytes", Allowed::Whole(1..=1 << 40)),
+    field("rules.merge_domains", Allowed::Switch),
+    field("rules.require_for_health", Allowed::Switch),
+    field("rules.runtime.appdirectory", Allowed::Text),
+    field("rules.runtime.ignore_dot_files", Allowed::Switch),
+    field("rules.runtime.root", Allowed::Text),
+    field("rules.runtime.subdirectory", Allowed::Text),
+    field("rules.runtime.watch_root", Allowed::Switch),
+    field("rules.start_without", Allowed::Switch),
+    field("rules.strict", Allowed::Switch),
+    field("shutdown.drain_delay", Allowed::Duration),
+    field("shutdown.grace", Allowed::Duration),
+    field("store.kind", Allowed::Form("memory or redis")),
+    field("store.memory.max_bytes", Allowed::Whole(1 << 20..=1 << 50)),
+    field("store.memory.max_keys", Allowed::Whole(1..=1 << 40)),
+    field("store.memory.on_full", Allowed::Form("deny, allow or evict")),
+    field("store.redis.auth", Allowed::Secret),
+    field("store.redis.kind", Allowed::Form("single, sentinel or cluster")),
+    field("store.redis.sentinel_auth", Allowed::Secret),
+    field("store.redis.socket", Allowed::Form("tcp or unix")),
+    field("store.redis.timeout", Allowed::Duration),
+    field("store.redis.tls", Allowed::Switch),
+    field("store.redis.url", Allowed::Secret),
+];
+
+/// The table whose keys are names of domains, with dots in them or not.
+pub(super) const DOMAINS: &str = "auth.domains";
+static DOMAIN: Field = field("auth.domains.NAME", MAPPING);
+
+const fn field(key: &'static str, allowed: Allowed) -> Field {
+    Field { key, allowed }
+}
+
+/// The setting of that name.
+pub(super) fn find(key: &str) -> Option<&'static Field> {
+    match domain_of(key) {
+        Some(_) => Some(&DOMAIN),
+        None => FIELDS.iter().find(|field| field.key == key),
+    }
+}
+
+/// Whether settings exist below `key`.
+pub(super) fn is_section(key: &str) -> bool {
+    let is_below = |field: &Field| field.key.strip_prefix(key).is_some_and(|rest| rest.starts_with('.'));
+    key == DOMAINS || FIELDS.iter().any(is_below)
+}
+
+/// The steps from the root to the setting: `auth`, `domains`, `shop.example` for a domain's mapping.
+pub(super) fn path(key: &str) -> Vec<&str> {
+    match domain_of(key) {
+        Some(domain) => DOMAINS.split('.').chain([domain]).collect(),
+        None => key.split('.').collect(),
+    }
+}
+
+fn domain_of(key: &str) -> Option<&str> {
+    key.strip_prefix(DOMAINS)?.strip_prefix('.').filter(|domain| !domain.is_empty())
+}
+
+impl Allowed {
+    /// The value that `text` states; `None` when it states none. Forms are left to their types.
+    pub(super) fn read(&self, text: &str) -> Option<Value> {
+        match self {
+            Allowed::Switch => switch(text).map(Value::from),
+            Allowed::Whole(_) => whole(text).map(Value::from),
+            Allowed::Ratio => text.parse::<f64>().ok().filter(|ratio| ratio.is_finite()).map(Value::from),
+            Allowed::Tree(_) => serde_json::from_str(text).ok(),
+            Allowed::Duration | Allowed::Text | Allowed::Secret | Allowed::Form(_) => Some(Value::from(text)),
+        }
+    }
+
+    /// Whether the value is of the right kind and within its range. Forms are left to their types.
+    pub(super) fn admits(&self, value: &Value) -> bool {
+        match self {
+            Allowed::Switch => value.is_boolean(),
+            Allowed::Whole(range) => value.as_u64().is_some_and(|number| range.contains(&number)),
+            Allowed::Ratio => value.as_f64().is_some_and(|number| (0.0..=1.0).contains(&number)),
+            Allowed::Duration => value.as_str().and_then(duration::parse).is_some(),
+            Allowed::Text | Allowed::Secret | Allowed::Form(_) => value.is_string(),
+            Allowed::Tree(_) => value.is_array() || value.is_object(),
+        }
+    }
+}
+
+/// What is allowed, in words.
+impl fmt::Display for Allowed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Allowed::Switch => write!(f, "true or false"),
+            Allowed::Whole(range) => write!(f, "a whole number from {} to {}", range.start(), range.end()),
+            Allowed::Ratio => write!(f, "a number from 0 to 1"),
+            Allowed::Duration => write!(f, "a duration such as 500ms, 1m30s or 24h"),
+            Allowed::Text | Allowed::Secret => write!(f, "text"),
+            Allowed::Form(words) | Allowed::Tree(words) => write!(f, "{words}"),
+        }
+    }
+}
+
+/// A boolean as Go's `strconv.ParseBool` reads it.
+pub(super) fn switch(text: &str) -> Option<bool> {
+    match text {
+        "1" | "t" | "T" | "true" | "TRUE" | "True" => Some(true),
+        "0" | "f" | "F" | "false" | "FALSE" | "False" => Some(false),
+        _ => None,
+    }
+}
+
+/// A whole number as Go's `strconv.ParseInt` reads it with base 0: `8081`, `0x1f91`, `0o17621`, `017621`, `8_081`.
+fn whole(text: &str) -> Option<u64> {
+    let digits = text.strip_prefix('+').unwrap_or(text).to_ascii_lowercase();
+    let (radix, rest) = match digits.as_bytes() {
+        [b'0', b'x', ..] => (16, &digits[2..]),
+        [b'0', b'o', ..] => (8, &digits[2..]),
+        [b'0', b'b', ..] => (2, &digits[2..]),
+        [b'0', _, ..] => (8, &digits[1..]),
+        _ => (10, digits.as_str()),
+    };
+    let is_spaced_well =
+        !rest.ends_with('_') && !rest.contains("__") && (radix != 10 || !rest.starts_with('_'));
+    let rest = rest.replace('_', "");
+    // from_str_radix would take a second sign
+    (is_spaced_well && !rest.starts_with('+')).then(|| u64::from_str_radix(&rest, radix).ok()).flatten()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whole_numbers_are_read_as_go_reads_them() {
+        for text in
+            ["8081", "+8081", "0x1f91", "0X1F91", "0o17621", "017621", "0b1111110010001", "8_081", "0x_1f91"]
+        {
+            assert_eq!(whole(text), Some(8_081), "{text}");
+        }
+        assert_eq!(whole("0"), Some(0));
+        for text in
+            ["", "-1", "08", "1.0", "++1", "0x", "0x+1", "_1", "1_", "1__0", " 1", "99999999999999999999"]
+        {
+            assert_eq!(whole(text), None, "{text:?}");
+        }
+    }
+}

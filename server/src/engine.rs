@@ -1,0 +1,118 @@
+//! The one place where the parts meet: rules, store, clock, metrics.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::{ArcSwapOption, Guard};
+use tokio::runtime::Handle;
+use tollgate_core::limit::{Ask, Cost, Limit};
+use tollgate_core::rules::{Charge, Decision, Hit, Query, RuleRef};
+use tollgate_core::time::Span;
+
+use crate::clock::Clock;
+use crate::config::ruleset::Ruleset;
+use crate::store::{Answers, Store};
+use crate::telemetry::metrics::Metrics;
+
+/// Decides requests by the rules in force.
+pub struct Engine {
+    rules: ArcSwapOption<Ruleset>,
+    store: Arc<dyn Store>,
+    clock: Arc<dyn Clock>,
+    metrics: Arc<Metrics>,
+}
+
+/// The rules in force; one request sees one set of them.
+pub type Rules = Guard<Option<Arc<Ruleset>>>;
+
+impl Engine {
+    /// An engine without rules.
+    #[must_use]
+    pub fn new(store: Arc<dyn Store>, clock: Arc<dyn Clock>, metrics: Arc<Metrics>) -> Engine {
+        Engine { rules: ArcSwapOption::empty(), store, clock, metrics }
+    }
+
+    /// The rules in force; `None` until a set has been loaded.
+    #[must_use]
+    pub fn rules(&self) -> Rules {
+        self.rules.load()
+    }
+
+    /// Puts `rules` in force for every request that begins from now on.
+    pub fn use_rules(&self, rules: Arc<Ruleset>) {
+        self.rules.store(Some(rules));
+    }
+
+    /// The counts that this engine keeps.
+    #[must_use]
+    pub fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
+    /// Decides one request. A request that a leaky bucket admits for later is answered when its turn has
+    /// come; if the caller goes away before that, it gives its place back.
+    pub async fn decide<'m>(&'m self, rules: &'m Ruleset, query: &Query<'_>) -> Decision<'m> {
+        let now = self.clock.now();
+        let plan = rules.matcher().plan(query);
+        let answers = if plan.hits().is_empty() {
+            Answers::new()
+        } else {
+            self.store.charge(plan.charge(), plan.hits(), now).await
+        };
+        let queued = answers.iter().any(|answer| !answer.verdict.wait.is_zero());
+        let places = if queued { plan.hits().to_vec() } else { Vec::new() };
+        let decision = plan.settle(&answers);
+        self.metrics.decided(rules, query, &decision);
+        if queued {
+            self.hold(places, &decision).await;
+        }
+        decision
+    }
+
+    /// Keeps an admitted request waiting for its turn.
+    async fn hold(&self, hits: Vec<Hit<'_>>, decision: &Decision<'_>) {
+        let wait = decision.wait();
+        if wait.is_zero() || !decision.allowed() {
+            return;
+        }
+        let queued = |hit: &Hit<'_>| matches!(hit.rule.limit, Some(Limit::LeakyBucket(_)));
+        let places = hits.into_iter().filter(queued).map(refund_of).collect();
+        let mut held = Held { store: self.store.clone(), clock: self.clock.clone(), places };
+        tokio::time::sleep(Duration::from_micros(wait.as_micros())).await;
+        held.places.clear();
+    }
+}
+
+/// Places in queues whose holder still waits; dropped early, they are given back.
+struct Held {
+    store: Arc<dyn Store>,
+    clock: Arc<dyn Clock>,
+    places: Vec<Hit<'static>>,
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        let Ok(runtime) = Handle::try_current() else { return };
+        if self.places.is_empty() {
+            return;
+        }
+        let (store, clock, places) = (self.store.clone(), self.clock.clone(), std::mem::take(&mut self.places));
+        runtime.spawn(async move {
+            store.charge(Charge::Admitted, &places, clock.now()).await;
+        });
+    }
+}
+
+fn refund_of(hit: Hit<'_>) -> Hit<'static> {
+    let cost = match hit.ask.cost {
+        Cost::Take(units) => Cost::Refund(units),
+        Cost::Refund(_) => Cost::Take(0),
+    };
+    Hit {
+        key: hit.key,
+        rule: RuleRef::Override(Box::new((*hit.rule).clone())),
+        ask: Ask { cost, patience: Span::ZERO },
+        shadow: hit.shadow,
+        alternative: hit.alternative,
+    }
+}

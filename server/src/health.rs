@@ -1,0 +1,71 @@
+//! Whether requests should come here: one state, told over gRPC and HTTP.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use tonic_health::ServingStatus;
+use tonic_health::server::HealthReporter;
+
+/// gRPC service names that tell the state; `""` is always serving while the process lives.
+const SERVICES: [&str; 2] = ["ratelimit", "envoy.service.ratelimit.v3.RateLimitService"];
+
+/// What readiness depends on. Liveness depends on nothing.
+#[derive(Debug)]
+pub struct Health {
+    draining: AtomicBool,
+    domain_wanted: bool,
+    rules: AtomicBool,
+    any_domain: AtomicBool,
+    reporter: HealthReporter,
+}
+
+impl Health {
+    /// Serving at once, or (`domain_wanted`) once a set of rules with at least one domain is in force.
+    #[must_use]
+    pub fn new(domain_wanted: bool, reporter: HealthReporter) -> Health {
+        Health {
+            draining: AtomicBool::new(false),
+            domain_wanted,
+            rules: AtomicBool::new(false),
+            any_domain: AtomicBool::new(false),
+            reporter,
+        }
+    }
+
+    /// What the reference calls healthy: not leaving, and with rules if they were asked for.
+    #[must_use]
+    pub fn serving(&self) -> bool {
+        let domain_missing = self.domain_wanted && !self.any_domain.load(Ordering::Relaxed);
+        !self.draining.load(Ordering::Relaxed) && !domain_missing
+    }
+
+    /// Why requests should not come here. Unlike the reference's health this needs a set of rules: without
+    /// one every call fails.
+    #[must_use]
+    pub fn not_ready(&self) -> Option<&'static str> {
+        if self.draining.load(Ordering::Relaxed) {
+            return Some("shutting down");
+        }
+        (!self.rules.load(Ordering::Relaxed) || !self.serving()).then_some("no rules loaded")
+    }
+
+    /// Notes that rules are in force, and whether they have a domain.
+    pub async fn rules_loaded(&self, any_domain: bool) {
+        self.rules.store(true, Ordering::Relaxed);
+        self.any_domain.store(any_domain, Ordering::Relaxed);
+        self.report().await;
+    }
+
+    /// Begins to turn requests away, for good.
+    pub async fn drain(&self) {
+        self.draining.store(true, Ordering::Relaxed);
+        self.report().await;
+    }
+
+    /// Tells the gRPC health service.
+    pub async fn report(&self) {
+        let status = if self.serving() { ServingStatus::Serving } else { ServingStatus::NotServing };
+        for service in SERVICES {
+            self.reporter.set_service_status(service, status).await;
+        }
+    }
+}

@@ -1,0 +1,18 @@
+//! The server: Envoy's rate limit service and HTTP twins over limits held in memory.
+//!
+//! [`run`] is the whole of it; `main.rs` only reads the command line. ARCHITECTURE.md has the map.
+
+pub mod adapter;
+pub mod admin;
+pub mod app;
+pub mod cli;
+pub mod clock;
+pub mod command;
+pub mod config;
+pub mod engine;
+pub mod health;
+pub mod store;
+pub mod telemetry;
+pub mod transport;
+
+pub use app::{App, Listeners, run};

@@ -1,0 +1,166 @@
+//! The embedded store: a sharded map in this process, exact under concurrency, bounded.
+//!
+//! Every shard has one lock, held for the length of one step (or, for `all_or_nothing`, of one request's
+//! steps, the shards locked in ascending order). A sweep holds one shard at a time.
+
+mod all;
+mod room;
+mod sweep;
+
+use dashmap::{DashMap, SharedValue};
+use foldhash::quality::RandomState;
+use hashbrown::raw::RawTable;
+use tollgate_core::limit::{Ask, Limit, Retry, State, Step, Verdict};
+use tollgate_core::rules::{Answer, By, Charge, Hit};
+use tollgate_core::time::{Span, Time};
+
+use self::room::Room;
+pub use self::room::{Bounds, OnFull};
+use super::{Answers, Charging, Store, Usage};
+
+/// What a key remembers, and until when that makes a difference.
+#[derive(Clone, Debug)]
+struct Kept {
+    state: State,
+    expires: Time,
+}
+
+type Slot = (Box<[u8]>, SharedValue<Kept>);
+type Shard = RawTable<Slot>;
+
+/// The embedded store.
+#[derive(Debug)]
+pub struct MemoryStore {
+    map: DashMap<Box<[u8]>, Kept, RandomState>,
+    room: Room,
+}
+
+/// A hit with its place in the map.
+struct Placed<'h, 'm> {
+    hit: &'h Hit<'m>,
+    limit: &'h Limit,
+    hash: u64,
+    shard: usize,
+}
+
+impl MemoryStore {
+    /// An empty store that never holds more than `bounds` say.
+    #[must_use]
+    pub fn new(bounds: Bounds) -> MemoryStore {
+        let shards = bounds.shards();
+        MemoryStore {
+            map: DashMap::with_hasher_and_shard_amount(RandomState::default(), shards),
+            room: Room::new(bounds, shards),
+        }
+    }
+
+    /// Finds the shard of `hit`; `None` for a rule without a limit, which is never charged.
+    fn place<'h, 'm>(&self, hit: &'h Hit<'m>) -> Option<Placed<'h, 'm>> {
+        let limit = hit.rule.limit.as_ref()?;
+        let hash = hit.key.hash_with(self.map.hasher());
+        #[expect(clippy::cast_possible_truncation, reason = "a hash: any bits do")]
+        let shard = self.map.determine_shard(hash as usize);
+        Some(Placed { hit, limit, hash, shard })
+    }
+
+    /// Charges one hit under its shard's lock. A new key that finds no room is tried once more after
+    /// room was made, and then answered by `on_full`.
+    fn charge_one(&self, hit: &Hit<'_>, now: Time) -> Answer {
+        let Some(placed) = self.place(hit) else { return answer(unlimited()) };
+        self.try_charge(&placed, now)
+            .or_else(|_| if self.make_room(now) { self.try_charge(&placed, now) } else { Err(NoRoom) })
+            .unwrap_or_else(|NoRoom| self.answer_full(placed.limit, hit.ask, now))
+    }
+
+    fn try_charge(&self, placed: &Placed<'_, '_>, now: Time) -> Result<Answer, NoRoom> {
+        let Placed { hit, limit, hash, shard } = *placed;
+        let key = hit.key.as_bytes();
+        let mut table = self.map.shards()[shard].write();
+        if let Some((_, kept)) = table.get_mut(hash, |(stored, _)| **stored == *key) {
+            let kept = kept.get_mut();
+            let step = limit.step(Some(&kept.state), now, hit.ask);
+            return Ok(answer(keep(kept, limit, step)));
+        }
+        let step = limit.step(None, now, hit.ask);
+        let Some(state) = step.state else { return Ok(answer(step.verdict)) };
+        if !self.room.reserve(1, key.len()) {
+            return Err(NoRoom);
+        }
+        let expires = limit.expires(&state);
+        self.insert(&mut table, placed, Kept { state, expires });
+        Ok(answer(step.verdict))
+    }
+
+    /// Adds a key for which room is reserved.
+    fn insert(&self, table: &mut Shard, placed: &Placed<'_, '_>, kept: Kept) {
+        self.room.expects(placed.shard, kept.expires);
+        let slot = (placed.hit.key.as_bytes().into(), SharedValue::new(kept));
+        table.insert(placed.hash, slot, |(stored, _)| self.hash_of(stored));
+    }
+
+    fn hash_of(&self, key: &[u8]) -> u64 {
+        use std::hash::BuildHasher as _;
+        self.map.hasher().hash_one(key)
+    }
+
+    /// What a new key is told when there is no room for it.
+    fn answer_full(&self, limit: &Limit, ask: Ask, now: Time) -> Answer {
+        let fresh = limit.step(None, now, ask).verdict;
+        self.room.count_full();
+        if self.room.on_full() == OnFull::Allow {
+            return Answer { verdict: fresh, by: By::Full };
+        }
+        let until = (self.room.earliest() - now).max(Span::MICRO);
+        let retry_after = if fresh.allowed { Retry::After(until) } else { fresh.retry_after };
+        let refused = Verdict { allowed: false, remaining: 0, retry_after, reset_after: until, ..fresh };
+        Answer { verdict: Verdict { used: fresh.used_before, ..refused }, by: By::Full }
+    }
+}
+
+impl Store for MemoryStore {
+    fn charge<'a>(&'a self, charge: Charge, hits: &'a [Hit<'a>], now: Time) -> Charging<'a> {
+        let answers: Answers = match charge {
+            Charge::AllOrNothing if hits.len() > 1 => self.charge_all(hits, now),
+            _ => hits.iter().map(|hit| self.charge_one(hit, now)).collect(),
+        };
+        Box::pin(std::future::ready(answers))
+    }
+
+    fn usage(&self) -> Usage {
+        self.room.usage()
+    }
+}
+
+/// There is no room for a new key.
+#[derive(Clone, Copy, Debug)]
+struct NoRoom;
+
+fn answer(verdict: Verdict) -> Answer {
+    Answer { verdict, by: By::Memory }
+}
+
+/// Stores what the step says, if it says anything.
+fn keep(kept: &mut Kept, limit: &Limit, step: Step) -> Verdict {
+    if let Some(state) = step.state {
+        kept.expires = limit.expires(&state);
+        kept.state = state;
+    }
+    step.verdict
+}
+
+/// The verdict of a rule without a limit.
+fn unlimited() -> Verdict {
+    Verdict {
+        allowed: true,
+        limit: u64::MAX,
+        remaining: u64::MAX,
+        used_before: 0,
+        used: 0,
+        retry_after: Retry::After(Span::ZERO),
+        reset_after: Span::ZERO,
+        wait: Span::ZERO,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,108 @@
+//! Forgetting: states that equal fresh ones go, one shard at a time.
+
+use std::time::Duration;
+
+use tollgate_core::time::Time;
+
+use super::room::OnFull;
+use super::{Kept, MemoryStore, Shard, Slot};
+use crate::clock::Clock;
+
+/// How long one round over all shards takes.
+const ROUND: Duration = Duration::from_secs(5);
+/// Shards that are swept between two pauses.
+const BATCH: usize = 8;
+
+impl MemoryStore {
+    /// Sweeps for ever: every shard once in five seconds, a few at a time.
+    pub async fn sweep_forever(&self, clock: &dyn Clock) {
+        let shards = self.map.shards().len();
+        let pause = ROUND / u32::try_from(shards.div_ceil(BATCH)).unwrap_or(u32::MAX).max(1);
+        loop {
+            for first in (0..shards).step_by(BATCH) {
+                let now = clock.now();
+                for shard in first..(first + BATCH).min(shards) {
+                    self.sweep(shard, now);
+                }
+                tokio::time::sleep(pause).await;
+            }
+            self.room.refresh_earliest();
+        }
+    }
+
+    /// Makes room for a new key: forgets states that have ended, else (with `evict`) those that end first.
+    /// Returns whether anything went. Costs one comparison while nothing can have ended.
+    pub(super) fn make_room(&self, now: Time) -> bool {
+        self.forget_ended(now) || (self.room.on_full() == OnFull::Evict && self.evict_some(now))
+    }
+
+    fn forget_ended(&self, now: Time) -> bool {
+        if now < self.room.earliest() {
+            return false;
+        }
+        let any = (0..self.map.shards().len()).any(|shard| self.sweep(shard, now) > 0);
+        if !any {
+            self.room.refresh_earliest();
+        }
+        any
+    }
+
+    /// Forgets what has ended in one shard; returns how many keys went.
+    pub(super) fn sweep(&self, shard: usize, now: Time) -> usize {
+        if now < self.room.earliest_in(shard) {
+            return 0;
+        }
+        let gone = self.rebuild(shard, |kept| kept.expires > now);
+        self.room.count_swept(gone);
+        gone
+    }
+
+    /// Drops about an eighth of some shard that has keys: those whose states end first.
+    fn evict_some(&self, now: Time) -> bool {
+        let shards = self.map.shards();
+        #[expect(clippy::cast_possible_truncation, reason = "any place to begin at does")]
+        let begin = now.as_micros() as usize % shards.len();
+        let mut order = (begin..shards.len()).chain(0..begin);
+        let Some(shard) = order.find(|&shard| shards[shard].read().len() > 0) else { return false };
+        let last = self.end_of_first_eighth(shard);
+        let gone = self.rebuild(shard, |kept| kept.expires > last);
+        self.room.count_evicted(gone);
+        gone > 0
+    }
+
+    fn end_of_first_eighth(&self, shard: usize) -> Time {
+        let mut ends: Vec<Time> = Vec::new();
+        self.rebuild(shard, |kept| {
+            ends.push(kept.expires);
+            true
+        });
+        let eighth = ends.len() / 8;
+        if ends.is_empty() { Time::EPOCH } else { *ends.select_nth_unstable(eighth).1 }
+    }
+
+    /// Moves what `stays` into a new table of its own size; returns how many keys went.
+    fn rebuild(&self, shard: usize, mut stays: impl FnMut(&Kept) -> bool) -> usize {
+        let mut table = self.map.shards()[shard].write();
+        let old = std::mem::take(&mut *table);
+        let before = old.len();
+        let (mut bytes, mut earliest) = (0, Time::MAX);
+        let mut kept: Vec<Slot> = Vec::with_capacity(before);
+        for (key, value) in old {
+            if stays(value.get()) {
+                earliest = earliest.min(value.get().expires);
+                kept.push((key, value));
+            } else {
+                bytes += key.len();
+            }
+        }
+        let gone = before - kept.len();
+        let mut new = Shard::with_capacity(kept.len());
+        for slot in kept {
+            new.insert(self.hash_of(&slot.0), slot, |(key, _)| self.hash_of(key));
+        }
+        *table = new;
+        self.room.found_earliest(shard, earliest);
+        self.room.release(gone, bytes);
+        gone
+    }
+}

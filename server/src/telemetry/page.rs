@@ -1,0 +1,64 @@
+//! The metrics page, in Prometheus' text format.
+
+mod instruments;
+
+use std::sync::Arc;
+
+use opentelemetry_sdk::metrics::{Instrument, SdkMeterProvider, Stream};
+use prometheus::{Registry, TextEncoder};
+
+use super::metrics::Counts;
+use super::reference::Reference;
+
+/// The `Content-Type` of the page.
+pub const CONTENT_TYPE: &str = prometheus::TEXT_FORMAT;
+
+/// Most series of one instrument: enough for the outcomes of tens of thousands of rules.
+const MAX_SERIES: usize = 200_000;
+
+/// The metrics page.
+#[derive(Debug)]
+pub struct Page {
+    registry: Registry,
+    /// Its instruments are read whenever the registry is.
+    _provider: SdkMeterProvider,
+}
+
+impl Page {
+    /// A page that shows `counts` as they are whenever it is rendered.
+    #[must_use]
+    #[expect(clippy::expect_used, reason = "a new registry takes any two collectors")]
+    pub(super) fn new(counts: &Arc<Counts>) -> Page {
+        let registry = Registry::new();
+        let exporter = opentelemetry_prometheus::exporter()
+            .with_registry(registry.clone())
+            .scope_info_enabled(false)
+            .without_target_info()
+            .build()
+            .expect("the registry is empty");
+        let provider = SdkMeterProvider::builder().with_reader(exporter).with_view(many_series).build();
+        instruments::register(&provider, counts);
+        if counts.series.is_some() {
+            let reference = Reference::new(counts.clone());
+            registry.register(Box::new(reference)).expect("the names do not overlap");
+        }
+        Page { registry, _provider: provider }
+    }
+
+    /// The page as it is now.
+    #[must_use]
+    pub fn render(&self) -> String {
+        TextEncoder::new().encode_to_string(&self.registry.gather()).unwrap_or_else(|error| {
+            tracing::error!(%error, "cannot render metrics");
+            String::new()
+        })
+    }
+}
+
+/// The default of 2,000 series an instrument would hide all further rules.
+fn many_series(_: &Instrument) -> Option<Stream> {
+    Stream::builder().with_cardinality_limit(MAX_SERIES).build().ok()
+}
+
+#[cfg(test)]
+mod tests;

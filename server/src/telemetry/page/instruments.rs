@@ -1,0 +1,287 @@
+//! What the page shows: each instrument reads its counters when the page is rendered.
+//!
+//! Labels come from configuration or from closed lists, never from requests.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+use opentelemetry::metrics::{AsyncInstrument, Meter, MeterProvider};
+use opentelemetry::{KeyValue, Value};
+use opentelemetry_sdk::metrics::SdkMeterProvider;
+
+use crate::store::Usage;
+use crate::telemetry::meter::Tally;
+use crate::telemetry::metrics::{Authorities, Counts, Path};
+
+/// What an instrument is told.
+type Observer<'o> = &'o dyn AsyncInstrument<u64>;
+
+/// One instrument: what it is called, what it means, how it is read.
+struct Shown {
+    name: &'static str,
+    help: &'static str,
+    kind: Kind,
+    read: fn(&Counts, Observer<'_>),
+}
+
+enum Kind {
+    Counter,
+    Gauge,
+}
+
+use Kind::{Counter, Gauge};
+
+const ALL: [Shown; 20] = [
+    Shown {
+        name: "tollgate.decisions",
+        help: "decisions by rule: allowed, refused, or allowed only because the rule is in shadow",
+        kind: Counter,
+        read: decisions,
+    },
+    Shown {
+        name: "tollgate.hits",
+        help: "hits by rule and kind; a hit may be of several kinds",
+        kind: Counter,
+        read: hits,
+    },
+    Shown {
+        name: "tollgate.uncounted",
+        help: "decisions by rule for keys that the store had no room for",
+        kind: Counter,
+        read: uncounted,
+    },
+    Shown {
+        name: "tollgate.unmatched",
+        help: "descriptors that no rule of their domain matches",
+        kind: Counter,
+        read: |counts, observer| missed(counts, observer, 0),
+    },
+    Shown {
+        name: "tollgate.replaced",
+        help: "descriptors whose rule another rule of the request replaces",
+        kind: Counter,
+        read: |counts, observer| missed(counts, observer, 1),
+    },
+    Shown {
+        name: "tollgate.unknown.domain",
+        help: "descriptors of domains that no file names",
+        kind: Counter,
+        read: |counts, observer| observer.observe(counts.unknown_domains.total(), &[]),
+    },
+    Shown {
+        name: "tollgate.shadowed",
+        help: "requests that only the global shadow mode let pass",
+        kind: Counter,
+        read: |counts, observer| observer.observe(counts.shadowed.sum(0), &[]),
+    },
+    Shown { name: "tollgate.requests", help: "requests by API and result", kind: Counter, read: requests },
+    Shown {
+        name: "tollgate.held",
+        help: "requests that wait for their turn in a leaky bucket",
+        kind: Gauge,
+        read: |counts, observer| observer.observe(counts.opened.held_now(), &[]),
+    },
+    Shown { name: "tollgate.connections", help: "open connections", kind: Gauge, read: connections },
+    Shown {
+        name: "tollgate.authorities",
+        help: "header blocks (stopped: connections) with an :authority that h2 would refuse, by what was done",
+        kind: Counter,
+        read: authorities,
+    },
+    Shown { name: "tollgate.config.loads", help: "loads of rules by result", kind: Counter, read: loads },
+    Shown {
+        name: "tollgate.config.last_load_ok",
+        help: "1 if the last load of rules was good, 0 if older rules are in force",
+        kind: Gauge,
+        read: last_load_ok,
+    },
+    Shown {
+        name: "tollgate.config.last_good_timestamp_seconds",
+        help: "when the rules in force were loaded",
+        kind: Gauge,
+        read: last_good,
+    },
+    Shown {
+        name: "tollgate.config.entries",
+        help: "size of the rules in force: rules, domains, warnings",
+        kind: Gauge,
+        read: entries,
+    },
+    Shown {
+        name: "tollgate.store.keys",
+        help: "keys in the store",
+        kind: Gauge,
+        read: |counts, observer| usage(counts, |usage| observer.observe(usage.keys, &[])),
+    },
+    Shown {
+        name: "tollgate.store.bytes",
+        help: "estimated bytes that the store's keys take",
+        kind: Gauge,
+        read: |counts, observer| usage(counts, |usage| observer.observe(usage.bytes, &[])),
+    },
+    Shown {
+        name: "tollgate.store.full",
+        help: "new keys that found no room in the store, by what was done",
+        kind: Counter,
+        read: |counts, observer| usage(counts, |usage| full(&usage, observer)),
+    },
+    Shown {
+        name: "tollgate.store.swept",
+        help: "states dropped from the store because they made no difference any more",
+        kind: Counter,
+        read: |counts, observer| usage(counts, |usage| observer.observe(usage.swept, &[])),
+    },
+    Shown {
+        name: "tollgate.build.info",
+        help: "1, with the version",
+        kind: Gauge,
+        read: |_, observer| observer.observe(1, &[label("version", env!("CARGO_PKG_VERSION"))]),
+    },
+];
+
+/// Registers every instrument with `provider`.
+pub(super) fn register(provider: &SdkMeterProvider, counts: &Arc<Counts>) {
+    let meter = provider.meter("tollgate");
+    for shown in ALL {
+        shown.register(&meter, counts.clone());
+    }
+}
+
+impl Shown {
+    fn register(self, meter: &Meter, counts: Arc<Counts>) {
+        let read = self.read;
+        match self.kind {
+            // the instrument lives as long as its provider: its handle is not needed
+            Counter => drop(
+                meter
+                    .u64_observable_counter(self.name)
+                    .with_description(self.help)
+                    .with_callback(move |observer| read(&counts, observer))
+                    .build(),
+            ),
+            Gauge => drop(
+                meter
+                    .u64_observable_gauge(self.name)
+                    .with_description(self.help)
+                    .with_callback(move |observer| read(&counts, observer))
+                    .build(),
+            ),
+        }
+    }
+}
+
+fn label(name: &'static str, value: impl Into<Value>) -> KeyValue {
+    KeyValue::new(name, value)
+}
+
+/// Calls `show` for each rule that counted anything, with room for one more label.
+fn each_rule(counts: &Counts, mut show: impl FnMut(&mut [KeyValue; 3], &Tally)) {
+    for (Path { domain, rule }, counted) in counts.registry.rules() {
+        let tally = counted.meter.tally();
+        if !tally.is_empty() {
+            show(&mut [label("domain", domain), label("rule", rule), label("outcome", "")], &tally);
+        }
+    }
+}
+
+fn decisions(counts: &Counts, observer: Observer<'_>) {
+    each_rule(counts, |labels, tally| {
+        for (name, times) in
+            [("allowed", tally.allowed), ("refused", tally.refused), ("shadowed", tally.shadowed)]
+        {
+            labels[2] = label("outcome", name);
+            observer.observe(times, labels);
+        }
+    });
+}
+
+fn hits(counts: &Counts, observer: Observer<'_>) {
+    each_rule(counts, |labels, tally| {
+        for (name, hits) in [
+            ("total", tally.total_hits),
+            ("within_limit", tally.within_limit),
+            ("near_limit", tally.near_limit),
+            ("over_limit", tally.over_limit),
+            ("shadowed", tally.shadowed_hits),
+            ("refunded", tally.refunded_hits),
+        ] {
+            labels[2] = label("kind", name);
+            observer.observe(hits, labels);
+        }
+    });
+}
+
+fn uncounted(counts: &Counts, observer: Observer<'_>) {
+    each_rule(counts, |labels, tally| {
+        if tally.full > 0 {
+            observer.observe(tally.full, &labels[..2]);
+        }
+    });
+}
+
+fn missed(counts: &Counts, observer: Observer<'_>, which: usize) {
+    for (domain, missed) in counts.registry.missed() {
+        observer.observe(missed[which], &[label("domain", domain)]);
+    }
+}
+
+fn requests(counts: &Counts, observer: Observer<'_>) {
+    for requested in counts.requests.all() {
+        let labels = [label("api", requested.api_name()), label("result", requested.result_name())];
+        observer.observe(requested.times, &labels);
+    }
+}
+
+fn connections(counts: &Counts, observer: Observer<'_>) {
+    for (kind, open) in counts.opened.connections() {
+        observer.observe(open, &[label("kind", kind)]);
+    }
+}
+
+fn authorities(counts: &Counts, observer: Observer<'_>) {
+    let Some(read) = counts.watched.authorities.get() else { return };
+    let Authorities { mended, reencoded, stopped } = read();
+    for (done, times) in [("mended", mended), ("reencoded", reencoded), ("stopped", stopped)] {
+        observer.observe(times, &[label("done", done)]);
+    }
+}
+
+fn loads(counts: &Counts, observer: Observer<'_>) {
+    observer.observe(counts.loads.good.load(Relaxed), &[label("result", "success")]);
+    observer.observe(counts.loads.bad.load(Relaxed), &[label("result", "error")]);
+}
+
+fn last_load_ok(counts: &Counts, observer: Observer<'_>) {
+    if let Some(ok) = counts.loads.last_ok() {
+        observer.observe(u64::from(ok), &[]);
+    }
+}
+
+fn last_good(counts: &Counts, observer: Observer<'_>) {
+    if counts.loads.good.load(Relaxed) > 0 {
+        observer.observe(counts.loads.at_micros.load(Relaxed) / 1_000_000, &[]);
+    }
+}
+
+fn entries(counts: &Counts, observer: Observer<'_>) {
+    let loads = &counts.loads;
+    for (kind, number) in
+        [("rules", &loads.rules), ("domains", &loads.domains), ("warnings", &loads.warnings)]
+    {
+        observer.observe(number.load(Relaxed), &[label("kind", kind)]);
+    }
+}
+
+fn usage(counts: &Counts, show: impl FnOnce(Usage)) {
+    if let Some(store) = counts.watched.store.get() {
+        show(store.usage());
+    }
+}
+
+fn full(usage: &Usage, observer: Observer<'_>) {
+    for (answer, times) in
+        [("denied", usage.full.denied), ("allowed", usage.full.allowed), ("evicted", usage.full.evicted)]
+    {
+        observer.observe(times, &[label("answer", answer)]);
+    }
+}

@@ -1,0 +1,168 @@
+//! One connection from its first byte to its last: limits, age, drain.
+
+use std::convert::Infallible;
+use std::future::{Future, pending};
+use std::hash::{BuildHasher, RandomState};
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use hyper::body::Incoming;
+use hyper::server::conn::{http1, http2};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
+
+use super::authority::{self, AuthorityFilter};
+use super::grpc::GrpcService;
+use super::listen::{Protocol, Stream};
+use crate::telemetry::metrics::{ConnectionKind, Metrics};
+
+/// What one connection may do.
+#[derive(Clone, Debug)]
+pub struct ConnectionLimits {
+    /// After about this long a gRPC connection is asked to go (GOAWAY); `None` is never.
+    pub max_age: Option<Duration>,
+    /// The age varies by this much in either direction, so that connections do not end together.
+    pub age_jitter_percent: u8,
+    /// Then its calls have this long to finish; `None` is for ever.
+    pub age_grace: Option<Duration>,
+    /// A connection is asked for a sign of life this often; `None` is never.
+    pub keepalive_interval: Option<Duration>,
+    /// It has to answer within this.
+    pub keepalive_timeout: Duration,
+    /// Calls in flight per connection.
+    pub max_streams: u32,
+    /// Bytes of decoded headers per call, as HPACK counts them.
+    pub max_header_bytes: u32,
+    /// HTTP/2 flow-control window of a call.
+    pub stream_window: u32,
+    /// HTTP/2 flow-control window of a connection.
+    pub connection_window: u32,
+    /// The head of an HTTP/1 request has to arrive within this; `None` is whenever.
+    pub head_timeout: Option<Duration>,
+}
+
+/// What connections of one worker call.
+#[derive(Clone)]
+pub struct Services {
+    /// The gRPC services.
+    pub grpc: GrpcService,
+    /// The HTTP routes.
+    pub http: Router,
+    /// What is done to authorities that are no URIs.
+    pub authorities: Arc<authority::Counts>,
+    /// Where connections are counted.
+    pub metrics: Arc<Metrics>,
+}
+
+/// Serves one connection until it ends, ages out or is drained.
+pub(super) async fn serve(
+    stream: Stream,
+    protocol: Protocol,
+    services: Services,
+    limits: &ConnectionLimits,
+    drain: CancellationToken,
+) {
+    let _open = services.metrics.connected(match protocol {
+        Protocol::Grpc => ConnectionKind::Grpc,
+        Protocol::Http => ConnectionKind::Http,
+    });
+    let ended = match (stream, protocol) {
+        (Stream::Tcp(stream), Protocol::Grpc) => serve_grpc(stream, services, limits, drain).await,
+        (Stream::Unix(stream), Protocol::Grpc) => serve_grpc(stream, services, limits, drain).await,
+        (Stream::Tcp(stream), Protocol::Http) => serve_http(stream, services.http, limits, drain).await,
+        (Stream::Unix(stream), Protocol::Http) => serve_http(stream, services.http, limits, drain).await,
+    };
+    if let Err(error) = ended {
+        tracing::debug!(error = &error as &dyn std::error::Error, ?protocol, "connection ended");
+    }
+}
+
+async fn serve_grpc(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    services: Services,
+    limits: &ConnectionLimits,
+    drain: CancellationToken,
+) -> hyper::Result<()> {
+    let stream = AuthorityFilter::new(stream, authority::Limits::default(), services.authorities);
+    let mut builder = http2::Builder::new(TokioExecutor::new());
+    builder
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(limits.max_streams)
+        // a burst of callers whose deadlines pass must not cost the whole connection
+        .max_pending_accept_reset_streams(limits.max_streams as usize)
+        .max_header_list_size(limits.max_header_bytes)
+        .initial_stream_window_size(limits.stream_window)
+        .initial_connection_window_size(limits.connection_window)
+        .keep_alive_interval(limits.keepalive_interval)
+        .keep_alive_timeout(limits.keepalive_timeout)
+        .auto_date_header(false);
+    let connection = builder.serve_connection(TokioIo::new(stream), services.grpc);
+    let age = limits.max_age.map(|age| jittered(age, limits.age_jitter_percent));
+    let leave = async { if let Some(age) = age { sleep(age).await } else { pending().await } };
+    drive(connection, |connection| connection.graceful_shutdown(), leave, drain, limits.age_grace).await
+}
+
+async fn serve_http(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    routes: Router,
+    limits: &ConnectionLimits,
+    drain: CancellationToken,
+) -> hyper::Result<()> {
+    let mut builder = http1::Builder::new();
+    builder.timer(TokioTimer::new()).header_read_timeout(limits.head_timeout);
+    let service = TowerToHyperService::new(routes);
+    let connection = builder.serve_connection(TokioIo::new(stream), service);
+    drive(connection, |connection| connection.graceful_shutdown(), pending(), drain, limits.age_grace).await
+}
+
+/// Runs a connection; at `leave` or `drain` it is asked to end, and ended after `grace`.
+async fn drive<C: Future<Output = hyper::Result<()>>>(
+    connection: C,
+    ask_to_end: impl FnOnce(Pin<&mut C>),
+    leave: impl Future<Output = ()>,
+    drain: CancellationToken,
+    grace: Option<Duration>,
+) -> hyper::Result<()> {
+    let mut connection = pin!(connection);
+    tokio::select! {
+        ended = connection.as_mut() => return ended,
+        () = leave => {}
+        () = drain.cancelled() => {}
+    }
+    ask_to_end(connection.as_mut());
+    match grace {
+        Some(grace) => timeout(grace, connection).await.unwrap_or(Ok(())),
+        None => connection.await,
+    }
+}
+
+/// `age` ± `percent` of it, by chance.
+fn jittered(age: Duration, percent: u8) -> Duration {
+    let range = u128::from(percent.min(100)) * age.as_micros() / 100;
+    let chance = u128::from(RandomState::new().hash_one(()));
+    let micros = age.as_micros() - range + chance * 2 * range / u128::from(u64::MAX);
+    Duration::from_micros(u64::try_from(micros).unwrap_or(u64::MAX))
+}
+
+/// The body type of HTTP requests.
+pub(super) type Body = Incoming;
+/// Services never fail: every failure is an answer.
+pub(super) type Never = Infallible;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ages_spread_around_the_setting() {
+        let ages: Vec<_> = (0..200).map(|_| jittered(Duration::from_secs(100), 10)).collect();
+        assert!(ages.iter().all(|age| (90..=110).contains(&age.as_secs())));
+        assert!(ages.iter().any(|age| age.as_secs() < 98) && ages.iter().any(|age| age.as_secs() > 102));
+        assert_eq!(jittered(Duration::from_secs(100), 0), Duration::from_secs(100));
+    }
+}

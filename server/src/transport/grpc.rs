@@ -1,0 +1,66 @@
+//! Which gRPC service a call is for.
+
+use std::future::Future;
+use std::pin::Pin;
+
+use http::{HeaderMap, HeaderValue, Request, Response};
+use hyper::service::Service;
+use tollgate_proto::envoy::service::ratelimit::v3::rate_limit_service_server::RateLimitServiceServer;
+use tonic::body::Body;
+use tonic::service::Routes;
+use tower::Service as _;
+
+use super::connection::{Body as Incoming, Never};
+use crate::adapter::rls::RlsService;
+
+const RLS: &str = "/envoy.service.ratelimit.v3.RateLimitService/";
+const GRPC_STATUS: &str = "grpc-status";
+
+type Answer = Pin<Box<dyn Future<Output = Result<Response<Body>, Never>> + Send>>;
+
+/// Every gRPC service of this server, told apart by the path.
+#[derive(Clone)]
+pub struct GrpcService {
+    rls: RateLimitServiceServer<RlsService>,
+    others: Routes,
+}
+
+impl GrpcService {
+    /// Serves `rls`, whose messages have at most `max_message_bytes`, and for every other path `others`.
+    #[must_use]
+    pub fn new(rls: RlsService, max_message_bytes: usize, others: Routes) -> GrpcService {
+        let rls = RateLimitServiceServer::new(rls)
+            .max_decoding_message_size(max_message_bytes)
+            .accept_compressed(tonic::codec::CompressionEncoding::Gzip);
+        GrpcService { rls, others: others.prepare() }
+    }
+}
+
+impl Service<Request<Incoming>> for GrpcService {
+    type Response = Response<Body>;
+    type Error = Never;
+    type Future = Answer;
+
+    fn call(&self, request: Request<Incoming>) -> Answer {
+        if request.uri().path().starts_with(RLS) {
+            let answer = self.rls.clone().call(request);
+            return Box::pin(async move {
+                let mut response = answer.await?;
+                name_too_large(response.headers_mut());
+                Ok(response)
+            });
+        }
+        let answer = self.others.clone().call(request);
+        Box::pin(answer)
+    }
+}
+
+/// tonic answers a message above the limit with OUT_OF_RANGE (11); grpc-go, and so the reference, with
+/// RESOURCE_EXHAUSTED (8). RLS itself never answers 11. Only a failed call has its status in the headers.
+fn name_too_large(headers: &mut HeaderMap) {
+    if let Some(status) = headers.get_mut(GRPC_STATUS)
+        && status == "11"
+    {
+        *status = HeaderValue::from_static("8");
+    }
+}

@@ -1,0 +1,31 @@
+#!/usr/bin/env bash
+# Sets up and passes all tests: unit, property and integration tests of every crate, then real clients
+# (Envoy, nginx, Caddy, HAProxy, gRPC from Python) against the server.
+#
+#   ./test.sh            everything
+#   ./test.sh --rust     only what cargo runs
+#   ./test.sh --clients  only the real clients
+set -euo pipefail
+cd "$(dirname "$0")"
+
+say() { printf '== %s\n' "$*"; }
+need() {
+  command -v "$1" >/dev/null && return
+  echo "test.sh: $1 is missing: $2" >&2
+  exit 1
+}
+
+need cargo "install Rust 1.95 from https://rustup.rs"
+need cc "install a C compiler (Debian: apt-get install gcc)"
+what="${1:-}"
+
+if [ "$what" != --clients ]; then
+  say "cargo test"
+  cargo test --workspace --locked --no-fail-fast
+fi
+if [ "$what" != --rust ]; then
+  say "real clients"
+  need python3 "install Python 3.11 or newer"
+  server/tests/e2e/run.sh
+fi
+say "all tests passed"
