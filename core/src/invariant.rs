@@ -9,7 +9,8 @@ use crate::time::{Span, Time};
 /// Something that was admitted.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Admission {
-    /// When, by the clock that ruled the decision. For a leaky bucket: when it leaves, `now + wait`.
+    /// When, by the clock that ruled the decision; if that went backwards, the latest instant at which
+    /// anything was charged before. For a leaky bucket: when it leaves, `now + wait`.
     pub at: Time,
     /// Units taken.
     pub cost: u64,

@@ -11,9 +11,7 @@ mod wildcard;
 pub use explain::{Explanation, MatchedBy, NoRule, Walked};
 pub use key::{Key, KeyBuilder, Shared};
 pub use matcher::{BuildError, Defaults, Matcher};
-pub use plan::{
-    Answer, By, Decision, Hit, Outcome, Plan, Refusal, RuleRef, Status, refuses, told_remaining,
-};
+pub use plan::{Answer, By, Decision, Hit, Outcome, Plan, Refusal, RuleRef, Status, refuses, told_remaining};
 pub use query::{Descriptor, Entries, Override, Query};
 pub use spec::{
     Accuracy, Charge, DescriptorSpec, DomainSpec, Metadata, OnFailure, Quota, RuleSpec, UNIT_NAMES, Unit,

@@ -1,5 +1,7 @@
 //! Keys cannot collide, and patterns are found as if they were tried one by one.
 
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
 use proptest::prelude::*;
 use tollgate_core::limit::{FixedWindow, Limit, Refused, Window};
 use tollgate_core::rules::{

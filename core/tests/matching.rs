@@ -1,5 +1,7 @@
 //! The reference's matching, rule by rule (`docs/adr/0006`): order, depth, wildcards, replaces, overrides.
 
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
 use tollgate_core::limit::{Ask, Cost, FixedWindow, Limit, Refused, Retry, Verdict, Window};
 use tollgate_core::rules::{
     Accuracy, Answer, By, Charge, Decision, Defaults, Descriptor, DescriptorSpec, DomainSpec, Matcher,
@@ -185,8 +187,7 @@ fn replaces_drops_the_named_rules_of_the_request() {
     assert_eq!(decision.outcomes[0], Outcome::Replaced);
     assert!(matches!(&decision.outcomes[1], Outcome::Decided { rule, .. } if *rule.name == *"b"));
     // a dropped rule still drops the ones that it names
-    let chain =
-        query([descriptor(&[("a", "x")]), descriptor(&[("b", "x")]), descriptor(&[("c", "x")])]);
+    let chain = query([descriptor(&[("a", "x")]), descriptor(&[("b", "x")]), descriptor(&[("c", "x")])]);
     let decision = settled(&matcher, &chain, &[true]);
     assert_eq!(decision.outcomes[0], Outcome::Replaced);
     assert_eq!(decision.outcomes[1], Outcome::Replaced);
@@ -194,8 +195,7 @@ fn replaces_drops_the_named_rules_of_the_request() {
 
 #[test]
 fn rules_that_replace_each_other_are_both_dropped() {
-    let matcher =
-        matcher(vec![named("a", &["b"], node("a", "", 1)), named("b", &["a"], node("b", "", 2))]);
+    let matcher = matcher(vec![named("a", &["b"], node("a", "", 1)), named("b", &["a"], node("b", "", 2))]);
     let both = query([descriptor(&[("a", "x")]), descriptor(&[("b", "x")])]);
     assert!(settled(&matcher, &both, &[]).allowed());
 }
@@ -287,7 +287,11 @@ fn global_shadow_changes_only_the_overall_status() {
     let defaults = Defaults { shadow: true, ..Defaults::default() };
     let matcher = matcher_with(vec![node("k", "", 2)], Charge::AllOrNothing, defaults);
     let query = query([descriptor(&[("k", "x")])]);
-    assert_eq!(matcher.plan(&query).charge(), Charge::Admitted, "a request that passes charges who admits it");
+    assert_eq!(
+        matcher.plan(&query).charge(),
+        Charge::Admitted,
+        "a request that passes charges who admits it"
+    );
     let decision = settled(&matcher, &query, &[false]);
     assert!(decision.allowed() && decision.shadowed);
     assert!(matches!(decision.outcomes[0], Outcome::Decided { status: Status::OverLimit, .. }));
@@ -298,10 +302,11 @@ fn alternatives_refuse_only_together() {
     let quota = |key: &str| DescriptorSpec { alternative: true, ..node(key, "", 1) };
     let matcher = matcher(vec![quota("q"), quota("r"), node("k", "", 2)]);
     let allowed = |keys: &[&'static str], verdicts: &[bool]| {
-        let query = query(keys.iter().map(|key| Descriptor {
-            entries: [(*key, "x")].into_iter().collect(),
-            ..Descriptor::default()
-        }));
+        let query =
+            query(keys.iter().map(|key| Descriptor {
+                entries: [(*key, "x")].into_iter().collect(),
+                ..Descriptor::default()
+            }));
         settled(&matcher, &query, verdicts).allowed()
     };
     assert!(allowed(&["q", "r"], &[false, true]));
@@ -322,7 +327,8 @@ fn with_the_global_quota_mode_an_unmatched_descriptor_is_an_open_alternative() {
 
 #[test]
 fn the_same_siblings_twice_are_an_error() {
-    let domain = |descriptors| DomainSpec { name: "d".into(), charge: Charge::Each, partition: None, descriptors };
+    let domain =
+        |descriptors| DomainSpec { name: "d".into(), charge: Charge::Each, partition: None, descriptors };
     let twice = vec![node("a", "b_c", 1), node("a_b", "c", 1)];
     let error = Matcher::build(vec![domain(twice)], Defaults::default()).unwrap_err();
     assert_eq!(error.to_string(), "duplicate descriptor composite key 'd.a_b_c'");

@@ -23,8 +23,7 @@ const PRIME: u64 = 7_919;
 fn message(key: u64) -> Bytes {
     let entry = Entry { key: "key".into(), value: format!("value-{key:012}") };
     let descriptor = RateLimitDescriptor { entries: vec![entry], ..RateLimitDescriptor::default() };
-    let request =
-        RateLimitRequest { domain: "bench".into(), descriptors: vec![descriptor], hits_addend: 0 };
+    let request = RateLimitRequest { domain: "bench".into(), descriptors: vec![descriptor], hits_addend: 0 };
     let body = request.encode_to_vec();
     let length = u32::try_from(body.len()).unwrap_or(u32::MAX);
     [&[0][..], &length.to_be_bytes(), &body].concat().into()

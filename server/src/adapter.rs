@@ -61,7 +61,10 @@ impl fmt::Display for Invalid {
                 write!(f, "invalid limit of descriptor {descriptor}: {error}")
             }
             Invalid::Hits { descriptor, hits } => {
-                write!(f, "hits_addend {hits} of descriptor {descriptor} is out of range: 0 to 9223372036854775807")
+                write!(
+                    f,
+                    "hits_addend {hits} of descriptor {descriptor} is out of range: 0 to 9223372036854775807"
+                )
             }
         }
     }

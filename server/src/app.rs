@@ -3,6 +3,7 @@
 use std::future::Future;
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use axum::Router;
@@ -15,7 +16,7 @@ use tonic_health::pb::health_server::HealthServer;
 use tonic_health::server::{HealthReporter, HealthService};
 
 use crate::adapter::headers::{LimitHeaders, ResponseHeaders, Spelled};
-use crate::adapter::http::{self, Codec, HttpState};
+use crate::adapter::http::{self, Codec, HttpLimits, HttpState};
 use crate::adapter::rls::{Metadata, RlsOptions, RlsService};
 use crate::admin::{self, Admin, Writes};
 use crate::clock::{Clock, SystemClock};
@@ -26,11 +27,9 @@ use crate::engine::Engine;
 use crate::health::Health;
 use crate::store::memory::{Bounds, MemoryStore, OnFull};
 use crate::telemetry::log::LogHandle;
-use crate::telemetry::metrics::{MetricOptions, Metrics};
+use crate::telemetry::metrics::{Authorities, MetricOptions, Metrics};
 use crate::transport::authority;
-use crate::transport::{
-    Bound, ConnectionLimits, GrpcService, Listener, Protocol, Services, Workers, accept,
-};
+use crate::transport::{Bound, ConnectionLimits, GrpcService, Listener, Protocol, Services, Workers, accept};
 
 type GrpcHealth = HealthServer<HealthService>;
 
@@ -110,7 +109,7 @@ pub async fn run(app: App, shutdown: impl Future<Output = ()>) -> anyhow::Result
 
     let serving = Serving::start(&settings, &parts)?;
     announce(&settings, &listeners)?;
-    let writes = Writes::on(&listeners.admin.bound()?);
+    let writes = Writes::with(settings.admin.token.reveal());
     let admin = admin::routes(parts.admin(log, writes));
     spawn_web(&background, listeners.admin, admin)?;
     if let Some(listener) = listeners.metrics {
@@ -203,7 +202,7 @@ impl Serving {
             .add_service(reflection().build_v1alpha()?);
         let http = HttpOptions::of(settings)?;
         let rls = Arc::new(rls_options(settings)?);
-        let authorities = Arc::new(authority::Counts::default());
+        let authorities = watched_authorities(&parts.metrics);
         let services = || {
             let rls = RlsService::new(parts.engine.clone(), rls.clone());
             let max_message_bytes = settings.grpc.max_message_bytes as usize;
@@ -212,7 +211,8 @@ impl Serving {
             Services { grpc, http: http.routes(parts, rls), authorities, metrics }
         };
         let limits = connection_limits(settings);
-        let workers = Workers::start(worker_count(settings), services, &limits, &drain, settings.shutdown.grace)?;
+        let workers =
+            Workers::start(worker_count(settings), services, &limits, &drain, settings.shutdown.grace)?;
         Ok(Serving { workers: Arc::new(workers), stop_accepting: CancellationToken::new(), drain })
     }
 
@@ -240,13 +240,14 @@ impl Serving {
 struct HttpOptions {
     codec: Arc<Codec>,
     auth: Arc<settings::Auth>,
-    max_body_bytes: usize,
+    limits: HttpLimits,
 }
 
 impl HttpOptions {
     fn of(settings: &Settings) -> anyhow::Result<HttpOptions> {
         let max_body_bytes = settings.http.max_body_bytes as usize;
-        Ok(HttpOptions { codec: Arc::new(Codec::new()?), auth: Arc::new(settings.auth.clone()), max_body_bytes })
+        let limits = HttpLimits { max_body_bytes, timeout: unless_zero(settings.http.timeout) };
+        Ok(HttpOptions { codec: Arc::new(Codec::new()?), auth: Arc::new(settings.auth.clone()), limits })
     }
 
     fn routes(&self, parts: &Parts, rls: RlsService) -> Router {
@@ -257,7 +258,7 @@ impl HttpOptions {
             health: parts.health.clone(),
             auth: self.auth.clone(),
         };
-        http::routes(state, self.max_body_bytes)
+        http::routes(state, self.limits)
     }
 }
 
@@ -274,6 +275,18 @@ fn spawn_web(until: &CancellationToken, listener: Listener, routes: Router) -> a
         }
     });
     Ok(())
+}
+
+/// The counts of the authority filters, which the metrics page shows.
+fn watched_authorities(metrics: &Metrics) -> Arc<authority::Counts> {
+    let counts = Arc::new(authority::Counts::default());
+    let watched = counts.clone();
+    metrics.watch_authorities(move || Authorities {
+        mended: watched.mended.load(Relaxed),
+        reencoded: watched.reencoded.load(Relaxed),
+        stopped: watched.stopped.load(Relaxed),
+    });
+    counts
 }
 
 fn reflection<'b>() -> tonic_reflection::server::Builder<'b> {

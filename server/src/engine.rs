@@ -77,6 +77,7 @@ impl Engine {
         }
         let queued = |hit: &Hit<'_>| matches!(hit.rule.limit, Some(Limit::LeakyBucket(_)));
         let places = hits.into_iter().filter(queued).map(refund_of).collect();
+        let _held = self.metrics.holding();
         let mut held = Held { store: self.store.clone(), clock: self.clock.clone(), places };
         tokio::time::sleep(Duration::from_micros(wait.as_micros())).await;
         held.places.clear();
@@ -96,7 +97,8 @@ impl Drop for Held {
         if self.places.is_empty() {
             return;
         }
-        let (store, clock, places) = (self.store.clone(), self.clock.clone(), std::mem::take(&mut self.places));
+        let (store, clock, places) =
+            (self.store.clone(), self.clock.clone(), std::mem::take(&mut self.places));
         runtime.spawn(async move {
             store.charge(Charge::Admitted, &places, clock.now()).await;
         });

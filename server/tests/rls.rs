@@ -1,6 +1,8 @@
 //! The rate limit service as its callers see it, on a clock that the test moves. Real Envoy and gRPC clients are
 //! in `e2e/`; here every status, text and number of the reference is fixed.
 
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
 mod rls_world;
 
 use rls_world::{World, descriptor, request};
@@ -66,13 +68,17 @@ async fn overrides_and_costs_out_of_range_are_errors_and_the_server_lives() {
         request("d", vec![descriptor("three", "x"), limited])
     };
     for unit in [0, 8, 99, -1] {
-        let error = world.fails(with(RateLimitOverride { requests_per_unit: 1, unit, unit_multiplier: None })).await;
+        let error =
+            world.fails(with(RateLimitOverride { requests_per_unit: 1, unit, unit_multiplier: None })).await;
         assert_eq!(error, format!("invalid rate limit unit {unit} in the limit of descriptor 1"));
     }
-    let error = world.fails(with(RateLimitOverride { requests_per_unit: 1, unit: 1, unit_multiplier: Some(0) })).await;
+    let error = world
+        .fails(with(RateLimitOverride { requests_per_unit: 1, unit: 1, unit_multiplier: Some(0) }))
+        .await;
     assert_eq!(error, "unit_multiplier must not be 0 in the limit of descriptor 1");
-    let error =
-        world.fails(with(RateLimitOverride { requests_per_unit: 1, unit: 6, unit_multiplier: Some(101) })).await;
+    let error = world
+        .fails(with(RateLimitOverride { requests_per_unit: 1, unit: 6, unit_multiplier: Some(101) }))
+        .await;
     assert!(error.starts_with("invalid limit of descriptor 1: window of "), "{error}");
     let mut wrapped = descriptor("three", "x");
     wrapped.hits_addend = Some(1 << 63);
@@ -161,13 +167,16 @@ async fn a_refund_gives_back_and_stops_at_nothing_used() {
 #[tokio::test]
 async fn one_status_per_descriptor_in_order() {
     let world = world();
-    let mut requests = request("d", vec![
-        descriptor("nobody", "x"),
-        descriptor("free", "x"),
-        descriptor("zero", "x"),
-        descriptor("three", "x"),
-        descriptor("three", "x"),
-    ]);
+    let mut requests = request(
+        "d",
+        vec![
+            descriptor("nobody", "x"),
+            descriptor("free", "x"),
+            descriptor("zero", "x"),
+            descriptor("three", "x"),
+            descriptor("three", "x"),
+        ],
+    );
     requests.descriptors.push(Default::default());
     let answer = world.asks(requests).await;
     assert_eq!(answer.overall_code(), Code::OverLimit);
@@ -234,7 +243,8 @@ async fn an_override_needs_no_rule_and_tells_its_window() {
 #[tokio::test]
 async fn buckets_and_long_windows_tell_their_own_numbers() {
     let world = world();
-    let answer = world.asks(request("d", vec![descriptor("bucket", "x"), descriptor("five_minutes", "x")])).await;
+    let answer =
+        world.asks(request("d", vec![descriptor("bucket", "x"), descriptor("five_minutes", "x")])).await;
     assert_eq!(answer.statuses[0].limit_remaining, 4);
     assert_eq!(answer.statuses[0].duration_until_reset.unwrap().seconds, 1, "100 ms, rounded up");
     let told = answer.statuses[1].current_limit.as_ref().unwrap();
@@ -252,10 +262,13 @@ async fn headers_and_metadata_are_off_by_default() {
 async fn headers_describe_the_tightest_limit_and_the_last_one_over() {
     let world = world().with_headers();
     let headers = |answer: &tollgate_proto::envoy::service::ratelimit::v3::RateLimitResponse| {
-        let pair = |header: &tollgate_proto::envoy::config::core::v3::HeaderValue| format!("{}: {}", header.key, header.value);
+        let pair = |header: &tollgate_proto::envoy::config::core::v3::HeaderValue| {
+            format!("{}: {}", header.key, header.value)
+        };
         answer.response_headers_to_add.iter().map(pair).collect::<Vec<_>>()
     };
-    let answer = world.asks(request("d", vec![descriptor("five_minutes", "x"), descriptor("three", "x")])).await;
+    let answer =
+        world.asks(request("d", vec![descriptor("five_minutes", "x"), descriptor("three", "x")])).await;
     assert_eq!(headers(&answer), ["RateLimit-Limit: 3", "RateLimit-Remaining: 2", "RateLimit-Reset: 600"]);
     let answer = world.asks(request("d", vec![descriptor("zero", "x"), descriptor("three", "y")])).await;
     let expected = ["RateLimit-Limit: 0", "RateLimit-Remaining: 0", "RateLimit-Reset: 60", "Retry-After: 60"];

@@ -253,3 +253,37 @@ const fn first_of_month(month: i64) -> i64 {
 const fn clamped(micros: i64) -> Time {
     if micros < 0 { Time::EPOCH } else { Time::from_micros(micros.cast_unsigned()) }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn months_and_days_convert_both_ways() {
+        assert_eq!([month_of(0), month_of(30), month_of(31), month_of(-1)], [0, 0, 1, -1]);
+        assert_eq!(first_of_month(1), 31);
+        assert_eq!(first_of_month(12 * 30), 10_957, "2000-01-01");
+        for month in -1_200..4_800 {
+            assert_eq!(month_of(first_of_month(month)), month);
+            assert_eq!(month_of(first_of_month(month) - 1), month - 1);
+        }
+    }
+
+    #[test]
+    fn a_window_is_at_most_100_years() {
+        let new = |unit, multiplier| Calendar::new(unit, multiplier, "UTC").map(|_| ());
+        assert_eq!(new(CalendarUnit::Day, 0), Err(LimitError::Window(Span::ZERO)));
+        assert_eq!(new(CalendarUnit::Year, 100), Ok(()));
+        assert!(new(CalendarUnit::Year, 101).is_err());
+        assert!(new(CalendarUnit::Week, u32::MAX).is_err());
+        assert_eq!(new(CalendarUnit::Second, 3_155_760_000), Ok(()));
+        assert!(new(CalendarUnit::Second, 3_155_760_001).is_err());
+    }
+
+    #[test]
+    fn an_unknown_zone_is_an_error() {
+        for zone in ["Mars/Olympus", "", "Etc/Unknown"] {
+            assert_eq!(Calendar::new(CalendarUnit::Day, 1, zone), Err(LimitError::Zone(zone.to_owned())));
+        }
+    }
+}

@@ -177,7 +177,7 @@ impl Window {
             return if running { FixedState { end, ..*state } } else { self.fresh(now) };
         }
         let (start, end) = self.bounds(now);
-        if state.end <= start && state.start < start {
+        if state.end <= start && state.end < Time::MAX {
             return FixedState { start, end, count: 0 };
         }
         let end = if state.end > end { self.bounds(state.end - Span::MICRO).1 } else { end };
@@ -190,5 +190,133 @@ impl Window {
             Window::Anchored(length) => state.end.max(state.start + *length),
             _ => self.bounds(state.start.max(state.end - Span::MICRO)).1,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::limit::{CalendarUnit, Limit};
+
+    fn at(micros: u64) -> Time {
+        Time::from_micros(micros)
+    }
+
+    fn epoch(limit: u64, length: u64, refused: Refused) -> Limit {
+        Limit::FixedWindow(
+            FixedWindow::new(limit, Window::Epoch(Span::from_micros(length)), refused).unwrap(),
+        )
+    }
+
+    fn anchored(limit: u64, length: u64) -> Limit {
+        let window = Window::Anchored(Span::from_micros(length));
+        Limit::FixedWindow(FixedWindow::new(limit, window, Refused::Free).unwrap())
+    }
+
+    fn state(start: u64, end: u64, count: u64) -> State {
+        State::FixedWindow(FixedState { start: at(start), end: at(end), count })
+    }
+
+    #[test]
+    fn a_count_starts_afresh_with_every_window() {
+        let limit = epoch(2, 10, Refused::Counts);
+        let step = limit.step(None, at(19), Ask::take(2));
+        assert_eq!((step.verdict.allowed, step.verdict.remaining), (true, 0));
+        assert_eq!(step.verdict.reset_after, Span::from_micros(1));
+        assert_eq!(step.state, Some(state(10, 20, 2)));
+        let next = limit.step(step.state.as_ref(), at(20), Ask::take(1));
+        assert_eq!(next.state, Some(state(20, 30, 1)));
+    }
+
+    #[test]
+    fn a_refused_request_counts_or_not() {
+        let full = state(10, 20, 2);
+        let counted = epoch(2, 10, Refused::Counts).step(Some(&full), at(13), Ask::take(3));
+        assert_eq!((counted.verdict.used_before, counted.verdict.used), (2, 5));
+        assert_eq!(counted.verdict.retry_after, Retry::Never);
+        assert_eq!(counted.state, Some(state(10, 20, 5)));
+        let free = epoch(2, 10, Refused::Free).step(Some(&full), at(13), Ask::take(1));
+        assert_eq!((free.verdict.used, free.verdict.retry_after), (2, Retry::After(Span::from_micros(7))));
+        assert_eq!(free.state, None);
+    }
+
+    #[test]
+    fn a_first_request_above_the_limit_is_refused() {
+        let step = epoch(2, 10, Refused::Free).step(None, at(0), Ask::take(3)).verdict;
+        assert_eq!((step.allowed, step.remaining, step.retry_after), (false, 2, Retry::Never));
+        let huge = epoch(2, 10, Refused::Counts).step(None, at(0), Ask::take((1 << 63) - 1));
+        assert_eq!(huge.state, Some(state(0, 10, MAX_COUNT)));
+    }
+
+    #[test]
+    fn a_limit_of_nothing_lets_only_peeks_pass() {
+        let limit = epoch(0, 10, Refused::Counts);
+        assert!(limit.step(None, at(0), Ask::peek()).verdict.allowed);
+        assert!(!limit.step(None, at(0), Ask::take(1)).verdict.allowed);
+    }
+
+    #[test]
+    fn an_anchored_window_begins_with_the_first_charge() {
+        let limit = anchored(2, 10);
+        assert_eq!(limit.step(None, at(7), Ask::peek()).verdict.reset_after, Span::from_micros(10));
+        let first = limit.step(None, at(7), Ask::take(1)).state;
+        assert_eq!(first, Some(state(7, 17, 1)));
+        assert_eq!(limit.step(first.as_ref(), at(16), Ask::take(1)).state, Some(state(7, 17, 2)));
+        assert_eq!(limit.step(first.as_ref(), at(17), Ask::take(1)).state, Some(state(17, 27, 1)));
+    }
+
+    #[test]
+    fn a_changed_window_keeps_the_count_until_both_have_ended() {
+        let (short, long) = (epoch(5, 10, Refused::Free), epoch(5, 100, Refused::Free));
+        let longer = long.step(Some(&state(50, 60, 5)), at(55), Ask::take(1)).verdict;
+        assert_eq!((longer.allowed, longer.retry_after), (false, Retry::After(Span::from_micros(45))));
+        let shorter = short.step(Some(&state(0, 100, 5)), at(55), Ask::take(1)).verdict;
+        assert_eq!((shorter.allowed, shorter.retry_after), (false, Retry::After(Span::from_micros(45))));
+        let odd = epoch(5, 7, Refused::Free).step(Some(&state(40, 50, 5)), at(50), Ask::take(1)).verdict;
+        assert_eq!(odd.retry_after, Retry::After(Span::from_micros(6)), "its window began at 49");
+        assert!(anchored(5, 100).step(Some(&state(50, 60, 4)), at(149), Ask::take(1)).verdict.allowed);
+        assert!(!anchored(5, 100).step(Some(&state(50, 60, 5)), at(149), Ask::take(1)).verdict.allowed);
+    }
+
+    #[test]
+    fn a_refund_touches_only_the_running_window() {
+        let limit = epoch(5, 10, Refused::Counts);
+        assert_eq!(limit.step(Some(&state(0, 10, 3)), at(5), Ask::refund(9)).state, Some(state(0, 10, 0)));
+        assert_eq!(limit.step(Some(&state(0, 10, 3)), at(10), Ask::refund(1)).state, None);
+        assert_eq!(limit.step(None, at(10), Ask::refund(1)).state, None);
+    }
+
+    #[test]
+    fn a_clock_that_went_backwards_stays_in_the_window() {
+        let limit = epoch(1, 10, Refused::Free);
+        let refused = limit.step(Some(&state(20, 30, 1)), at(3), Ask::take(1)).verdict;
+        assert_eq!(refused.retry_after, Retry::After(Span::from_micros(27)));
+    }
+
+    #[test]
+    fn the_last_window_of_all_is_limited_too() {
+        for limit in [epoch(1, 1, Refused::Free), anchored(1, 1)] {
+            let step = limit.step(None, Time::MAX, Ask::take(1));
+            assert!(!limit.step(step.state.as_ref(), Time::MAX, Ask::take(1)).verdict.allowed);
+        }
+    }
+
+    #[test]
+    fn a_calendar_day_ends_at_midnight() {
+        let day = Window::Calendar(Calendar::new(CalendarUnit::Day, 1, "Europe/Berlin").unwrap());
+        let limit = Limit::FixedWindow(FixedWindow::new(1, day, Refused::Counts).unwrap());
+        let noon = at(1_782_986_400_000_000);
+        let reset = limit.step(None, noon, Ask::take(1)).verdict.reset_after;
+        assert_eq!(reset, Span::from_secs(12 * 3_600), "2026-07-02 12:00 in Berlin");
+    }
+
+    #[test]
+    fn limit_and_window_are_bounded() {
+        let window = |span| FixedWindow::new(1, Window::Epoch(span), Refused::Free);
+        assert!(window(MAX_WINDOW).is_ok());
+        assert_eq!(window(Span::ZERO), Err(LimitError::Window(Span::ZERO)));
+        assert!(window(MAX_WINDOW + Span::MICRO).is_err());
+        let large = FixedWindow::new(MAX_LIMIT + 1, Window::Anchored(Span::SECOND), Refused::Free);
+        assert_eq!(large, Err(LimitError::Limit(MAX_LIMIT + 1)));
     }
 }

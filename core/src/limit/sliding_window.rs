@@ -1,7 +1,7 @@
 //! Sliding window: the count of this window, plus that of the one before weighted by how much of it is left.
 
 use super::level::narrow;
-use super::{Ask, Cost, LimitError, Retry, State, Step, Verdict};
+use super::{Ask, Cost, LimitError, MAX_COUNT, Retry, State, Step, Verdict};
 use crate::time::{Span, Time};
 
 /// Longest window: 100 years of 365.25 days.
@@ -154,7 +154,7 @@ impl SlidingWindow {
         let end = if state.current > 0 { state.start + state.length } else { state.start };
         let last = end - Span::MICRO;
         let start = last - Span::from_micros(last.as_micros() % self.length.as_micros());
-        let current = state.previous.saturating_add(state.current);
+        let current = state.previous.saturating_add(state.current).min(MAX_COUNT);
         SlidingState { start, length: self.length, previous: 0, current }
     }
 }
@@ -194,4 +194,92 @@ impl View {
 fn fades(count: u64, room: u64, length: Span) -> Span {
     let weight = u128::from(room) * u128::from(length.as_micros()) / u128::from(count);
     length - Span::from_wide(weight)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::limit::Limit;
+
+    fn at(micros: u64) -> Time {
+        Time::from_micros(micros)
+    }
+
+    fn sliding(limit: u64, length: u64) -> Limit {
+        Limit::SlidingWindow(SlidingWindow::new(limit, Span::from_micros(length)).unwrap())
+    }
+
+    fn state(start: u64, length: u64, previous: u64, current: u64) -> State {
+        State::SlidingWindow(SlidingState {
+            start: at(start),
+            length: Span::from_micros(length),
+            previous,
+            current,
+        })
+    }
+
+    #[test]
+    fn the_window_before_weighs_what_is_left_of_it_rounded_up() {
+        let used =
+            |now| sliding(10, 100).step(Some(&state(0, 100, 0, 10)), at(now), Ask::peek()).verdict.used;
+        assert_eq!([used(99), used(100), used(101), used(110), used(111)], [10, 10, 10, 9, 9]);
+        assert_eq!([used(199), used(200), used(1_000)], [1, 0, 0]);
+    }
+
+    #[test]
+    fn the_cost_counts_in_the_comparison() {
+        let half = state(100, 100, 10, 0);
+        assert!(sliding(10, 100).step(Some(&half), at(150), Ask::take(5)).verdict.allowed);
+        let refused = sliding(10, 100).step(Some(&half), at(150), Ask::take(6));
+        assert_eq!((refused.verdict.allowed, refused.state), (false, None));
+        assert_eq!(refused.verdict.retry_after, Retry::After(Span::from_micros(10)));
+    }
+
+    #[test]
+    fn retry_reaches_over_the_edge_of_the_window() {
+        let refused =
+            |units| sliding(10, 100).step(Some(&state(100, 100, 4, 10)), at(150), Ask::take(units)).verdict;
+        assert_eq!(
+            refused(1).retry_after,
+            Retry::After(Span::from_micros(60)),
+            "ten of a hundred into the next"
+        );
+        assert_eq!(refused(10).retry_after, Retry::After(Span::from_micros(150)), "nothing may be left");
+        assert_eq!(refused(11).retry_after, Retry::Never);
+        let edge = sliding(10, 100).step(Some(&state(100, 100, 1, 9)), at(199), Ask::take(1)).verdict;
+        assert_eq!(edge.retry_after, Retry::After(Span::from_micros(1)), "at the edge itself");
+    }
+
+    #[test]
+    fn a_refund_takes_from_this_window_first() {
+        let step = sliding(10, 100).step(Some(&state(100, 100, 5, 3)), at(150), Ask::refund(4));
+        assert_eq!(step.state, Some(state(100, 100, 4, 0)));
+        assert_eq!((step.verdict.used_before, step.verdict.used), (6, 2));
+    }
+
+    #[test]
+    fn another_length_counts_everything_until_the_old_window_is_over() {
+        let shorter = sliding(10, 10).step(Some(&state(100, 100, 5, 3)), at(150), Ask::take(3)).verdict;
+        assert_eq!((shorter.allowed, shorter.used), (false, 8));
+        assert_eq!(
+            shorter.retry_after,
+            Retry::After(Span::from_micros(52)),
+            "two of ten into the window from 200"
+        );
+        let longer = sliding(10, 1_000).step(Some(&state(100, 100, 5, 3)), at(250), Ask::take(2));
+        assert_eq!(longer.state, Some(state(0, 1_000, 0, 10)));
+    }
+
+    #[test]
+    fn a_clock_that_went_backwards_waits_for_its_lag_too() {
+        let refused = sliding(10, 100).step(Some(&state(200, 100, 10, 0)), at(150), Ask::take(1)).verdict;
+        assert_eq!(refused.retry_after, Retry::After(Span::from_micros(60)));
+    }
+
+    #[test]
+    fn limit_and_window_are_bounded() {
+        assert_eq!(SlidingWindow::new(MAX_LIMIT + 1, Span::SECOND), Err(LimitError::Limit(MAX_LIMIT + 1)));
+        assert!(SlidingWindow::new(1, MAX_WINDOW + Span::MICRO).is_err());
+        assert!(SlidingWindow::new(0, Span::MICRO).is_ok());
+    }
 }

@@ -96,3 +96,100 @@ impl TokenBucket {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::limit::Limit;
+
+    fn bucket(count: u64, per: Span, burst: u64) -> Limit {
+        Limit::TokenBucket(TokenBucket::new(Rate::new(count, per).unwrap(), burst).unwrap())
+    }
+
+    fn level(at: u64, used: u64, credit: u64, per: u64) -> State {
+        State::TokenBucket(Level { at: Time::from_micros(at), used, credit, per })
+    }
+
+    fn at(micros: u64) -> Time {
+        Time::from_micros(micros)
+    }
+
+    #[test]
+    fn a_full_bucket_gives_its_burst_and_no_more() {
+        let limit = bucket(3, Span::from_micros(10), 5);
+        let step = limit.step(None, at(100), Ask::take(5));
+        assert!(step.verdict.allowed);
+        assert_eq!(step.state, Some(level(100, 5, 0, 10)));
+        assert_eq!(step.verdict.reset_after, Span::from_micros(17), "50 / 3, rounded up");
+        let refused = limit.step(step.state.as_ref(), at(100), Ask::take(2));
+        assert_eq!((refused.verdict.allowed, refused.state), (false, None));
+        assert_eq!(refused.verdict.retry_after, Retry::After(Span::from_micros(7)), "20 / 3, rounded up");
+    }
+
+    #[test]
+    fn a_burst_of_one_still_limits() {
+        let limit = bucket(1, Span::SECOND, 1);
+        let mut state = None;
+        let mut admitted = 0;
+        for micros in (0..10_000_000).step_by(10_000) {
+            let step = limit.step(state.as_ref(), at(micros), Ask::take(1));
+            admitted += u64::from(step.verdict.allowed);
+            state = step.state.or(state);
+        }
+        assert_eq!(admitted, 10);
+    }
+
+    #[test]
+    fn more_than_the_burst_is_never_admitted_and_locks_nobody_out() {
+        let limit = bucket(1, Span::SECOND, 10);
+        let step = limit.step(None, at(0), Ask::take(11));
+        assert_eq!((step.verdict.retry_after, &step.state), (Retry::Never, &None));
+        assert!(limit.step(None, at(0), Ask::take(10)).verdict.allowed);
+    }
+
+    #[test]
+    fn the_fastest_and_the_slowest_rate_are_exact() {
+        let fast = bucket(10_000_000, Span::SECOND, 100);
+        let refused = fast.step(Some(&level(0, 100, 0, 1)), at(0), Ask::take(11)).verdict;
+        assert_eq!(refused.retry_after, Retry::After(Span::from_micros(2)));
+        let year = 366 * 86_400_000_000;
+        let slow = bucket(1, Span::from_micros(year), 1);
+        assert!(!slow.step(Some(&level(0, 1, 0, year)), at(year - 1), Ask::take(1)).verdict.allowed);
+        assert!(slow.step(Some(&level(0, 1, 0, year)), at(year), Ask::take(1)).verdict.allowed);
+    }
+
+    #[test]
+    fn a_lowered_burst_is_paid_off_and_a_raised_one_refills_nothing() {
+        let (large, small) = (bucket(1, Span::SECOND, 10), bucket(1, Span::SECOND, 2));
+        let empty = level(0, 10, 0, 1_000_000);
+        let peek = small.step(Some(&empty), at(0), Ask::peek()).verdict;
+        assert_eq!((peek.allowed, peek.remaining), (false, 0));
+        assert_eq!(peek.retry_after, Retry::After(Span::from_secs(8)));
+        let refused = small.step(Some(&empty), at(0), Ask::take(1));
+        assert_eq!((refused.verdict.retry_after, refused.state), (Retry::After(Span::from_secs(9)), None));
+        assert!(!large.step(Some(&empty), at(999_999), Ask::take(1)).verdict.allowed);
+    }
+
+    #[test]
+    fn a_refund_never_makes_more_than_a_full_bucket() {
+        let limit = bucket(1, Span::SECOND, 10);
+        let step = limit.step(Some(&level(0, 3, 5, 1_000_000)), at(0), Ask::refund(u64::MAX));
+        assert_eq!(step.state, Some(level(0, 0, 0, 1_000_000)));
+        assert_eq!(step.verdict.remaining, 10);
+        assert_eq!(limit.step(None, at(0), Ask::refund(1)).state, None);
+    }
+
+    #[test]
+    fn a_clock_that_went_backwards_brings_nothing() {
+        let limit = bucket(1, Span::SECOND, 1);
+        let refused = limit.step(Some(&level(5_000_000, 1, 0, 1_000_000)), at(0), Ask::take(1)).verdict;
+        assert_eq!(refused.retry_after, Retry::After(Span::from_secs(6)));
+    }
+
+    #[test]
+    fn the_burst_is_bounded() {
+        let rate = Rate::new(1, Span::SECOND).unwrap();
+        assert_eq!(TokenBucket::new(rate, 0), Err(LimitError::Burst(0)));
+        assert_eq!(TokenBucket::new(rate, 10_000_001), Err(LimitError::Burst(10_000_001)));
+    }
+}

@@ -1,8 +1,8 @@
 //! Why a request meets the limits that it meets.
 
+use super::Rule;
 use super::matcher::{Domain, Level, Matcher};
 use super::query::{Descriptor, Query};
-use super::Rule;
 
 /// How one level was matched.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

@@ -169,7 +169,8 @@ impl Matcher {
             let rule = &self.rules[found.rule];
             !found.shared && same_window(rule.limit.as_ref(), &window)
         });
-        let key = found.map_or_else(|| override_key(name, descriptor, limit.quota().span()), |found| found.key);
+        let key =
+            found.map_or_else(|| override_key(name, descriptor, limit.quota().span()), |found| found.key);
         let rule = Rule {
             id: Rule::OVERRIDE,
             path: format!("{name}.override").into(),

@@ -216,7 +216,8 @@ impl<'m> Plan<'m> {
     /// Whether this request passes whatever its limits say: nothing is enforced, or one of its
     /// alternatives has no limit at all.
     fn never_refuses(&self) -> bool {
-        let no_limit = |slot: &Slot<'_>| matches!(slot, Slot::UnknownDomain | Slot::Unmatched | Slot::Replaced);
+        let no_limit =
+            |slot: &Slot<'_>| matches!(slot, Slot::UnknownDomain | Slot::Unmatched | Slot::Replaced);
         self.defaults.shadow || (self.defaults.alternative && self.slots.iter().any(no_limit))
     }
 
@@ -236,8 +237,8 @@ impl<'m> Plan<'m> {
     #[must_use]
     pub fn settle(self, answers: &[Answer]) -> Decision<'m> {
         let over = refuses(&self.hits, answers);
-        let open_alternative = self.defaults.alternative && self.slots.iter().any(|slot| *slot != Slot::Hit
-            && !matches!(slot, Slot::Unlimited(_)));
+        let open_alternative = self.defaults.alternative
+            && self.slots.iter().any(|slot| *slot != Slot::Hit && !matches!(slot, Slot::Unlimited(_)));
         let refused = over == Refusal::Certain || (over == Refusal::Alternatives && !open_alternative);
         let mut hits = self.hits.into_iter().zip(answers);
         let outcomes = self.slots.iter().filter_map(|slot| match slot {
@@ -326,9 +327,9 @@ impl Decision<'_> {
     }
 
     fn alternatives_exhausted(&self) -> bool {
-        self.outcomes.iter().all(|outcome| {
-            !matches!(outcome, Outcome::Decided { alternative: true, status: Status::Ok, .. })
-        })
+        self.outcomes
+            .iter()
+            .all(|outcome| !matches!(outcome, Outcome::Decided { alternative: true, status: Status::Ok, .. }))
     }
 
     /// The outcome that the response headers describe: the first with the least remaining, except that

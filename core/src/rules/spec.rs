@@ -18,6 +18,7 @@ pub struct DomainSpec {
 
 /// One node of the tree of descriptors.
 #[derive(Clone, Debug, Default, PartialEq)]
+#[expect(clippy::struct_excessive_bools, reason = "the switches of the file, one by one")]
 pub struct DescriptorSpec {
     /// Key; may contain `*`.
     pub key: String,

@@ -4,10 +4,12 @@ mod auth;
 mod json;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
-use axum::extract::{DefaultBodyLimit, State};
+use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::http::StatusCode;
+use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get};
 
@@ -33,9 +35,17 @@ pub struct HttpState {
     pub auth: Arc<Auth>,
 }
 
-/// The routes of the HTTP port, for bodies of at most `max_body_bytes`.
-#[must_use]
-pub fn routes(state: HttpState, max_body_bytes: usize) -> Router {
+/// How much one HTTP request may take.
+#[derive(Clone, Copy, Debug)]
+pub struct HttpLimits {
+    /// Bytes of its body.
+    pub max_body_bytes: usize,
+    /// Time from its head to the answer; `None` is as long as it takes.
+    pub timeout: Option<Duration>,
+}
+
+/// The routes of the HTTP port.
+pub fn routes(state: HttpState, limits: HttpLimits) -> Router {
     Router::new()
         .route("/json", any(json::json))
         .route("/healthcheck", any(healthcheck))
@@ -43,13 +53,28 @@ pub fn routes(state: HttpState, max_body_bytes: usize) -> Router {
         .route("/readyz", get(readyz))
         .route("/auth/{domain}", any(auth::auth))
         .fallback(|| async { (StatusCode::NOT_FOUND, "404 page not found\n") })
-        .layer(DefaultBodyLimit::max(max_body_bytes))
+        .layer(DefaultBodyLimit::max(limits.max_body_bytes))
+        .layer(from_fn(move |request, next| in_time(limits.timeout, request, next)))
         .with_state(state)
+}
+
+async fn in_time(timeout: Option<Duration>, request: Request, next: Next) -> Response {
+    let answer = next.run(request);
+    match timeout {
+        None => answer.await,
+        Some(limit) => tokio::time::timeout(limit, answer)
+            .await
+            .unwrap_or_else(|_| (StatusCode::REQUEST_TIMEOUT, "the request took too long\n").into_response()),
+    }
 }
 
 /// As the reference: 200 `OK` or 500 with no body.
 async fn healthcheck(State(state): State<HttpState>) -> Response {
-    if state.health.serving() { "OK".into_response() } else { StatusCode::INTERNAL_SERVER_ERROR.into_response() }
+    if state.health.serving() {
+        "OK".into_response()
+    } else {
+        StatusCode::INTERNAL_SERVER_ERROR.into_response()
+    }
 }
 
 async fn readyz(State(state): State<HttpState>) -> Response {

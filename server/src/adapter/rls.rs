@@ -9,8 +9,8 @@ use std::time::Duration;
 use tollgate_core::rules::Decision;
 use tollgate_core::time::Span;
 use tollgate_proto::envoy::service::ratelimit::v3 as wire;
-use tollgate_proto::envoy::service::ratelimit::v3::rate_limit_service_server::RateLimitService;
 use tollgate_proto::envoy::service::ratelimit::v3::rate_limit_response::Code;
+use tollgate_proto::envoy::service::ratelimit::v3::rate_limit_service_server::RateLimitService;
 use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status};
 

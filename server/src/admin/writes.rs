@@ -1,17 +1,12 @@
 //! Who may change anything through the admin port.
 
 use std::hint::black_box;
-use std::net::IpAddr;
 
-use axum::http::{HeaderMap, Uri, header};
-
-use crate::transport::Bound;
+use axum::http::{HeaderMap, header};
 
 /// Who may change anything through the admin port.
 #[derive(Clone)]
 pub enum Writes {
-    /// Everybody who reaches the port, since only this machine does; but no web page of another site.
-    Open,
     /// Whoever sends this bearer token.
     Token(String),
     /// Nobody.
@@ -19,13 +14,10 @@ pub enum Writes {
 }
 
 impl Writes {
-    /// Open on an address that only this machine reaches, else closed.
+    /// Open to whoever knows `token`; without one to nobody.
     #[must_use]
-    pub fn on(bound: &Bound) -> Writes {
-        match bound {
-            Bound::Tcp(address) if !is_local(address.ip()) => Writes::Closed,
-            _ => Writes::Open,
-        }
+    pub fn with(token: &str) -> Writes {
+        if token.is_empty() { Writes::Closed } else { Writes::Token(token.to_owned()) }
     }
 
     /// Whether a request with `headers` may change something; if not, why.
@@ -34,14 +26,9 @@ impl Writes {
     /// A text for whoever asked.
     pub(super) fn permit(&self, headers: &HeaderMap) -> Result<(), &'static str> {
         match self {
-            Writes::Open if is_foreign(headers) => Err("this came from a web page of another site"),
-            Writes::Open => Ok(()),
             Writes::Token(token) if sends(headers, token) => Ok(()),
             Writes::Token(_) => Err("this needs the header 'authorization: Bearer' with the admin token"),
-            Writes::Closed => {
-                Err("the admin port is open to other machines: changes are only possible if it \
-                                   listens on a loopback address or has a token")
-            }
+            Writes::Closed => Err("changes need a token, and none is set (admin.token)"),
         }
     }
 }
@@ -49,24 +36,10 @@ impl Writes {
 impl std::fmt::Debug for Writes {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
-            Writes::Open => "Open",
             Writes::Token(_) => "Token(***)",
             Writes::Closed => "Closed",
         })
     }
-}
-
-fn is_local(address: IpAddr) -> bool {
-    address.to_canonical().is_loopback()
-}
-
-/// Whether a browser sends this for a page that is not this machine's, whatever name that page goes by.
-fn is_foreign(headers: &HeaderMap) -> bool {
-    let Some(origin) = headers.get(header::ORIGIN) else { return false };
-    let uri = origin.to_str().ok().and_then(|origin| origin.parse::<Uri>().ok());
-    let host = uri.as_ref().and_then(Uri::host).unwrap_or_default();
-    let address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
-    host != "localhost" && !address.is_ok_and(is_local)
 }
 
 fn sends(headers: &HeaderMap, token: &str) -> bool {
@@ -91,19 +64,9 @@ mod tests {
         HeaderMap::from_iter([(name, value.parse().unwrap())])
     }
 
-    fn bound(address: &str) -> Bound {
-        Bound::Tcp(address.parse().unwrap())
-    }
-
     #[test]
-    fn only_an_address_of_this_machine_is_open() {
-        for local in ["127.0.0.1:1", "127.8.0.1:1", "[::1]:1", "[::ffff:127.0.0.1]:1"] {
-            assert!(matches!(Writes::on(&bound(local)), Writes::Open), "{local}");
-        }
-        for open in ["0.0.0.0:1", "[::]:1", "10.0.0.1:1"] {
-            assert!(matches!(Writes::on(&bound(open)), Writes::Closed), "{open}");
-        }
-        assert!(matches!(Writes::on(&Bound::Unix("/run/x".into())), Writes::Open));
+    fn without_a_token_nobody_may_write() {
+        assert!(Writes::with("").permit(&headers(header::AUTHORIZATION, "Bearer ")).is_err());
     }
 
     #[test]
@@ -123,18 +86,6 @@ mod tests {
     fn an_empty_token_permits_nobody() {
         let writes = Writes::Token(String::new());
         assert!(writes.permit(&headers(header::AUTHORIZATION, "Bearer ")).is_err());
-    }
-
-    #[test]
-    fn a_web_page_of_another_site_may_not_write_to_an_open_port() {
-        let permits = |origin| Writes::Open.permit(&headers(header::ORIGIN, origin)).is_ok();
-        for own in ["http://127.0.0.1:6070", "http://localhost:6070", "http://[::1]:6070"] {
-            assert!(permits(own), "{own}");
-        }
-        for foreign in ["http://evil.example", "null", "http://10.0.0.1", "http://localhost.evil.example"] {
-            assert!(!permits(foreign), "{foreign}");
-        }
-        assert!(Writes::Open.permit(&HeaderMap::new()).is_ok());
     }
 
     #[test]

@@ -31,7 +31,8 @@ fn load(args: &ExplainArgs) -> Result<Matcher, String> {
         ..Options::default()
     };
     let location = Location::folder(&args.dir, options, Rules::default().max_file_bytes)?;
-    let compiled = location.read().and_then(|sources| compile(&sources, &location.options, Defaults::default()));
+    let compiled =
+        location.read().and_then(|sources| compile(&sources, &location.options, Defaults::default()));
     let texts = |problems: Vec<_>| problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n");
     compiled.map(|compiled| compiled.matcher).map_err(texts)
 }
@@ -39,7 +40,8 @@ fn load(args: &ExplainArgs) -> Result<Matcher, String> {
 fn explanation(matcher: &Matcher, args: &ExplainArgs) -> String {
     let descriptors = args.descriptors();
     let mut query = Query { domain: &args.domain, ..Query::default() };
-    query.descriptors = descriptors.iter().map(|cli::Descriptor(entries)| descriptor(entries, args.hits)).collect();
+    query.descriptors =
+        descriptors.iter().map(|cli::Descriptor(entries)| descriptor(entries, args.hits)).collect();
     let explained = matcher.explain(&query);
     let replaced: Vec<&str> = explained
         .iter()
@@ -48,7 +50,8 @@ fn explanation(matcher: &Matcher, args: &ExplainArgs) -> String {
         .collect();
     let mut text = String::new();
     for (asked, explained) in descriptors.iter().zip(&explained) {
-        let entries: Vec<String> = asked.0.iter().map(|entry| format!("{}={}", entry.key, entry.value)).collect();
+        let entries: Vec<String> =
+            asked.0.iter().map(|entry| format!("{}={}", entry.key, entry.value)).collect();
         let _ = writeln!(text, "descriptor {}", entries.join(", "));
         write_one(&mut text, explained, &replaced);
     }
@@ -98,7 +101,8 @@ fn no_rule(why: NoRule) -> &'static str {
 fn terms(rule: &Rule) -> String {
     let Some(limit) = &rule.limit else { return "unlimited".to_owned() };
     let quota = rule.quota;
-    let mut text = format!("{} per {} {}", quota.requests_per_unit, quota.multiplier, quota.unit.name().to_lowercase());
+    let mut text =
+        format!("{} per {} {}", quota.requests_per_unit, quota.multiplier, quota.unit.name().to_lowercase());
     let _ = write!(text, ", {}, capacity {}", limit.algorithm(), limit.capacity());
     if rule.shadow {
         text.push_str(", shadow: counted, never enforced");

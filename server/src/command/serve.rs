@@ -72,4 +72,3 @@ async fn reload_on_hangup(mut hangup: Signal, ask: Sender<()>) {
         let _ = ask.try_send(());
     }
 }
-

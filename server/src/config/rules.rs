@@ -153,7 +153,10 @@ fn merge(into: &mut Parsed, more: Parsed, file: &mut File<'_>) {
             }),
         }
     } else if into.spec.charge != more.spec.charge {
-        file.error(more.at, format!("charge is missing here and set in the domain's other file {}", into.file));
+        file.error(
+            more.at,
+            format!("charge is missing here and set in the domain's other file {}", into.file),
+        );
     }
     if more.spec.partition != into.spec.partition {
         file.error(more.at, format!("partition differs from the domain's other file {}", into.file));

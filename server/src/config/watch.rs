@@ -111,7 +111,7 @@ impl Loader {
     }
 
     async fn take(&self, read: Result<Vec<Source>, Vec<Problem>>) {
-        let (options, defaults) = (self.location.options.clone(), self.defaults);
+        let (options, defaults) = (self.location.options, self.defaults);
         let work = move || {
             let sources = read?;
             compile(&sources, &options, defaults).map(|compiled| (compiled, sources.len()))
@@ -149,7 +149,8 @@ impl Loader {
     }
 
     fn refuse(&self, problems: Vec<String>) {
-        let kept = if self.engine.rules().is_some() { "the last good rules stay" } else { "there are no rules" };
+        let kept =
+            if self.engine.rules().is_some() { "the last good rules stay" } else { "there are no rules" };
         tracing::error!(errors = problems.len(), "error loading new configuration: {kept}");
         for problem in &problems {
             tracing::error!("{problem}");

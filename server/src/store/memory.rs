@@ -25,13 +25,14 @@ struct Kept {
     expires: Time,
 }
 
-type Slot = (Box<[u8]>, SharedValue<Kept>);
+/// Boxed, since a table has up to twice as many slots as keys.
+type Slot = (Box<[u8]>, SharedValue<Box<Kept>>);
 type Shard = RawTable<Slot>;
 
 /// The embedded store.
 #[derive(Debug)]
 pub struct MemoryStore {
-    map: DashMap<Box<[u8]>, Kept, RandomState>,
+    map: DashMap<Box<[u8]>, Box<Kept>, RandomState>,
     room: Room,
 }
 
@@ -94,7 +95,7 @@ impl MemoryStore {
     /// Adds a key for which room is reserved.
     fn insert(&self, table: &mut Shard, placed: &Placed<'_, '_>, kept: Kept) {
         self.room.expects(placed.shard, kept.expires);
-        let slot = (placed.hit.key.as_bytes().into(), SharedValue::new(kept));
+        let slot = (placed.hit.key.as_bytes().into(), SharedValue::new(Box::new(kept)));
         table.insert(placed.hash, slot, |(stored, _)| self.hash_of(stored));
     }
 

@@ -1,19 +1,22 @@
 //! The metrics page, in Prometheus' text format.
 
+pub(super) mod family;
 mod instruments;
+mod rules;
 
 use std::sync::Arc;
 
 use opentelemetry_sdk::metrics::{Instrument, SdkMeterProvider, Stream};
 use prometheus::{Registry, TextEncoder};
 
+use self::rules::Rules;
 use super::metrics::Counts;
 use super::reference::Reference;
 
 /// The `Content-Type` of the page.
 pub const CONTENT_TYPE: &str = prometheus::TEXT_FORMAT;
 
-/// Most series of one instrument: enough for the outcomes of tens of thousands of rules.
+/// Most series of one instrument: enough for any number of domains.
 const MAX_SERIES: usize = 200_000;
 
 /// The metrics page.
@@ -27,7 +30,7 @@ pub struct Page {
 impl Page {
     /// A page that shows `counts` as they are whenever it is rendered.
     #[must_use]
-    #[expect(clippy::expect_used, reason = "a new registry takes any two collectors")]
+    #[expect(clippy::expect_used, reason = "a new registry takes collectors with different names")]
     pub(super) fn new(counts: &Arc<Counts>) -> Page {
         let registry = Registry::new();
         let exporter = opentelemetry_prometheus::exporter()
@@ -38,6 +41,7 @@ impl Page {
             .expect("the registry is empty");
         let provider = SdkMeterProvider::builder().with_reader(exporter).with_view(many_series).build();
         instruments::register(&provider, counts);
+        registry.register(Box::new(Rules::new(counts.clone()))).expect("the names do not overlap");
         if counts.series.is_some() {
             let reference = Reference::new(counts.clone());
             registry.register(Box::new(reference)).expect("the names do not overlap");
@@ -55,7 +59,7 @@ impl Page {
     }
 }
 
-/// The default of 2,000 series an instrument would hide all further rules.
+/// The default of 2,000 series an instrument would hide all further domains.
 fn many_series(_: &Instrument) -> Option<Stream> {
     Stream::builder().with_cardinality_limit(MAX_SERIES).build().ok()
 }

@@ -7,10 +7,11 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use prometheus::core::{Collector, Desc};
-use prometheus::proto::{Bucket, Counter, Gauge, LabelPair, Metric, MetricFamily, MetricType};
+use prometheus::proto::{Bucket, Gauge, LabelPair, Metric, MetricFamily, MetricType};
 
 use super::meter::Tally;
 use super::metrics::{Answered, Api, Counts, ErrorKind};
+use super::page::family::{Title, counter, pair};
 
 /// Labels of a rule's series: the beginning of its name with the reference, split at its dots.
 const LABELS: [&str; 3] = ["domain", "key1", "key2"];
@@ -138,40 +139,21 @@ fn labels_of(name: &str) -> Vec<LabelPair> {
     name.split('.').zip(LABELS).map(|(value, label)| pair(label, value)).collect()
 }
 
-fn pair(name: &str, value: &str) -> LabelPair {
-    let mut pair = LabelPair::default();
-    pair.set_name(name.to_owned());
-    pair.set_value(value.to_owned());
-    pair
-}
-
-/// A family of the counters that are not zero.
-fn counters(name: &str, series: impl IntoIterator<Item = (Vec<LabelPair>, u64)>) -> MetricFamily {
-    let series = series.into_iter().filter(|(_, times)| *times > 0);
-    let metrics = series.map(|(labels, times)| {
-        let mut counter = Counter::default();
-        counter.set_value(times as f64);
-        let mut metric = Metric::from_label(labels);
-        metric.set_counter(counter);
-        metric
-    });
-    family(name, MetricType::COUNTER, metrics.collect())
-}
-
-fn family(name: &str, kind: MetricType, metrics: Vec<Metric>) -> MetricFamily {
-    let mut family = MetricFamily::default();
-    family.set_name(name.to_owned());
-    family.set_help("as envoyproxy/ratelimit counts it".to_owned());
-    family.set_field_type(kind);
-    family.set_metric(metrics);
-    family
-}
-
 fn bucket((bound, count): (f64, u64)) -> Bucket {
     let mut bucket = Bucket::default();
     bucket.set_upper_bound(bound);
     bucket.set_cumulative_count(count);
     bucket
+}
+
+/// A family of the counters that are not zero.
+fn counters(name: &str, series: impl IntoIterator<Item = (Vec<LabelPair>, u64)>) -> MetricFamily {
+    let series = series.into_iter().filter(|(_, times)| *times > 0);
+    family(name, MetricType::COUNTER, series.map(|(labels, times)| counter(labels, times)).collect())
+}
+
+fn family(name: &str, kind: MetricType, metrics: Vec<Metric>) -> MetricFamily {
+    Title { name, help: "as envoyproxy/ratelimit counts it" }.family(kind, metrics)
 }
 
 /// A name as the statsd exporter writes it: anything but letters, digits and `_` becomes `_`.
@@ -187,7 +169,8 @@ fn memory(status: &str) -> impl Iterator<Item = MetricFamily> {
         let kib: u64 = line.trim().strip_suffix(" kB")?.parse().ok()?;
         let mut gauge = Gauge::default();
         gauge.set_value((kib * 1024) as f64);
-        Some(family(name, MetricType::GAUGE, vec![Metric::from_gauge(gauge)]))
+        let title = Title { name, help: "memory of this process" };
+        Some(title.family(MetricType::GAUGE, vec![Metric::from_gauge(gauge)]))
     })
 }
 

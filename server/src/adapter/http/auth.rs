@@ -9,8 +9,8 @@ use std::net::IpAddr;
 use axum::extract::{Path, RawQuery, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use tollgate_core::rules::{Decision, Descriptor, Entries, Query, Rule, told_remaining};
 use tollgate_core::limit::Verdict;
+use tollgate_core::rules::{Decision, Descriptor, Entries, Query, Rule, told_remaining};
 use tollgate_core::time::Span;
 
 use super::HttpState;
@@ -98,7 +98,10 @@ fn origin_form(uri: &str) -> &str {
 }
 
 fn text<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
-    headers.get(name).and_then(|value| std::str::from_utf8(value.as_bytes()).ok()).filter(|text| !text.is_empty())
+    headers
+        .get(name)
+        .and_then(|value| std::str::from_utf8(value.as_bytes()).ok())
+        .filter(|text| !text.is_empty())
 }
 
 /// One descriptor per list of the mapping; a list whose source is missing makes none.

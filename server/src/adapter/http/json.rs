@@ -53,10 +53,7 @@ impl Codec {
     }
 }
 
-pub(super) async fn json(
-    State(state): State<HttpState>,
-    body: Result<Bytes, BytesRejection>,
-) -> Response {
+pub(super) async fn json(State(state): State<HttpState>, body: Result<Bytes, BytesRejection>) -> Response {
     let body = match body {
         Ok(body) => body,
         Err(rejection) if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE => {
@@ -96,7 +93,8 @@ fn respond(codec: &Codec, response: &wire::RateLimitResponse) -> Response {
 
 /// The reference's answer to whatever is wrong, and the reason in a header of ours.
 fn bad_request(why: &str) -> Response {
-    let reason: String = why.chars().map(|c| if c.is_ascii_graphic() || c == ' ' { c } else { '?' }).take(200).collect();
+    let reason: String =
+        why.chars().map(|c| if c.is_ascii_graphic() || c == ' ' { c } else { '?' }).take(200).collect();
     let mut response = (StatusCode::BAD_REQUEST, "Bad Request\n").into_response();
     if let Ok(reason) = HeaderValue::from_str(&reason) {
         response.headers_mut().insert("x-tollgate-error", reason);

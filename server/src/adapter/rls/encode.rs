@@ -4,9 +4,7 @@ use prost_types::{ListValue, Struct, Value, value::Kind};
 use tollgate_core::rules::{self, Answer, Decision, Outcome, Quota, Rule, Status, told_remaining};
 use tollgate_proto::envoy::config::core::v3::HeaderValue;
 use tollgate_proto::envoy::service::ratelimit::v3 as wire;
-use tollgate_proto::envoy::service::ratelimit::v3::rate_limit_response::{
-    Code, DescriptorStatus, RateLimit,
-};
+use tollgate_proto::envoy::service::ratelimit::v3::rate_limit_response::{Code, DescriptorStatus, RateLimit};
 
 use super::RlsOptions;
 
@@ -98,7 +96,8 @@ fn dynamic_metadata(request: &wire::RateLimitRequest, decision: &Decision<'_>) -
         }
         structure(fields)
     });
-    let mut fields = vec![("domain", text(request.domain.clone())), ("descriptors", list(descriptors.collect()))];
+    let mut fields =
+        vec![("domain", text(request.domain.clone())), ("descriptors", list(descriptors.collect()))];
     if request.hits_addend != 0 {
         fields.push(("hitsAddend", number(request.hits_addend.into())));
     }

@@ -42,10 +42,11 @@ struct Walk<'o> {
 
 impl Walk<'_> {
     fn folder(&mut self, folder: &Path, below: &str, depth: usize) {
-        let (real, entries) = match fs::canonicalize(folder).and_then(|real| Ok((real, fs::read_dir(folder)?))) {
-            Ok(found) => found,
-            Err(error) => return self.problem(below, &format!("cannot read the folder: {error}")),
-        };
+        let (real, entries) =
+            match fs::canonicalize(folder).and_then(|real| Ok((real, fs::read_dir(folder)?))) {
+                Ok(found) => found,
+                Err(error) => return self.problem(below, &format!("cannot read the folder: {error}")),
+            };
         if depth > MAX_DEPTH || !self.above.insert(real.clone()) {
             return self.problem(below, "the folder contains itself through a symlink");
         }
@@ -70,7 +71,10 @@ impl Walk<'_> {
             Ok(found) if !found.is_file() => self.problem(&name, "not a regular file"),
             Ok(found) if found.len() > self.options.max_file_bytes => {
                 let most = self.options.max_file_bytes;
-                self.problem(&name, &format!("has {} bytes, more than the {most} that are read", found.len()));
+                self.problem(
+                    &name,
+                    &format!("has {} bytes, more than the {most} that are read", found.len()),
+                );
             }
             Ok(_) => match fs::read(path) {
                 Ok(bytes) => self.sources.push(Source { name, bytes }),

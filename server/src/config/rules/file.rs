@@ -52,7 +52,8 @@ impl<'f> File<'f> {
 
     fn problem(&self, at: Position, text: String) -> Problem {
         let path = self.path.join(".");
-        let path = if self.domain.is_empty() || path.is_empty() { path } else { format!("{}: {path}", self.domain) };
+        let path =
+            if self.domain.is_empty() || path.is_empty() { path } else { format!("{}: {path}", self.domain) };
         Problem { file: self.name.to_owned(), line: at.line, column: at.column, path, text }
     }
 
@@ -76,7 +77,8 @@ impl<'f> File<'f> {
 
     /// A value of the wrong type.
     pub(super) fn unmarshal(&mut self, node: &Node, wanted: &str) {
-        let text = format!("error loading config file: yaml: unmarshal errors: {wanted}, not {}", shown(node));
+        let text =
+            format!("error loading config file: yaml: unmarshal errors: {wanted}, not {}", shown(node));
         self.error(node.at, text);
     }
 
@@ -98,7 +100,10 @@ impl<'f> File<'f> {
             Ok(text) => text,
             Err(error) => {
                 let place = error.valid_up_to();
-                self.error(line_of(bytes, place), format!("error loading config file: byte {place} is not UTF-8"));
+                self.error(
+                    line_of(bytes, place),
+                    format!("error loading config file: byte {place} is not UTF-8"),
+                );
                 return None;
             }
         };
@@ -114,7 +119,10 @@ impl<'f> File<'f> {
             return None;
         };
         if !matches!(root.value, Value::Mapping(_)) {
-            self.error(root.at, format!("error loading config file: the root has to be a mapping, not {}", shown(&root)));
+            self.error(
+                root.at,
+                format!("error loading config file: the root has to be a mapping, not {}", shown(&root)),
+            );
             return None;
         }
         keys::check(&root, self);
@@ -124,7 +132,9 @@ impl<'f> File<'f> {
     fn root(&mut self, root: &Node) -> Option<Parsed> {
         let map = Map::read(root, Place::Root, self)?;
         let name = map.text("domain", self).unwrap_or_default().to_owned();
-        self.error_unless(!name.is_empty(), map.at("domain"), || "config file cannot have empty domain".to_owned());
+        self.error_unless(!name.is_empty(), map.at("domain"), || {
+            "config file cannot have empty domain".to_owned()
+        });
         self.domain.clone_from(&name);
         let charge = map.choice("charge", &CHARGES, self).map(|charge| (charge, map.at("charge")));
         let partition = map.text("partition", self).map(str::to_owned);
@@ -169,7 +179,12 @@ impl<'f> File<'f> {
                 });
                 siblings.add(&composite, file.place(map.at));
                 composites.push((composite.clone(), map.at));
-                specs.push(file.descriptor(&map, DescriptorSpec { key, value, ..Default::default() }, &trail, reading));
+                specs.push(file.descriptor(
+                    &map,
+                    DescriptorSpec { key, value, ..Default::default() },
+                    &trail,
+                    reading,
+                ));
             });
         }
         reading.patterns.push(siblings);
@@ -183,7 +198,8 @@ impl<'f> File<'f> {
         trail: &str,
         reading: &mut Reading,
     ) -> DescriptorSpec {
-        let composite = if spec.value.is_empty() { spec.key.clone() } else { format!("{}_{}", spec.key, spec.value) };
+        let composite =
+            if spec.value.is_empty() { spec.key.clone() } else { format!("{}_{}", spec.key, spec.value) };
         spec.share_threshold = map.flag("share_threshold", self);
         self.error_unless(!spec.share_threshold || composite.contains('*'), map.at("share_threshold"), || {
             format!("share_threshold can only be used with wildcard values (containing '*'), but found key '{composite}'")
@@ -211,7 +227,10 @@ impl<'f> File<'f> {
     fn warn_without_limit(&mut self, map: &Map<'_>) {
         for key in ["shadow_mode", "quota_mode", "detailed_metric", "metadata"] {
             if map.has(key) {
-                self.warn(map.at(key), format!("'{key}' has no effect: this descriptor has no rate_limit of its own"));
+                self.warn(
+                    map.at(key),
+                    format!("'{key}' has no effect: this descriptor has no rate_limit of its own"),
+                );
             }
         }
     }

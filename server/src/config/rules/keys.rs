@@ -22,8 +22,16 @@ impl Place {
         match self {
             Place::Root => &["domain", "descriptors"],
             Place::Descriptor => &[
-                "key", "value", "descriptors", "rate_limit", "shadow_mode", "quota_mode", "detailed_metric",
-                "value_to_metric", "share_threshold", "metadata",
+                "key",
+                "value",
+                "descriptors",
+                "rate_limit",
+                "shadow_mode",
+                "quota_mode",
+                "detailed_metric",
+                "value_to_metric",
+                "share_threshold",
+                "metadata",
             ],
             Place::RateLimit => &["unit", "requests_per_unit", "unlimited", "name", "replaces"],
             Place::Replaces => &["name"],
@@ -35,8 +43,16 @@ impl Place {
         match self {
             Place::Root => &["charge", "partition"],
             Place::RateLimit => &[
-                "unit_multiplier", "algorithm", "burst", "queue", "max_hold", "precision", "time_zone", "anchored",
-                "on_failure", "accuracy",
+                "unit_multiplier",
+                "algorithm",
+                "burst",
+                "queue",
+                "max_hold",
+                "precision",
+                "time_zone",
+                "anchored",
+                "on_failure",
+                "accuracy",
             ],
             Place::Descriptor | Place::Replaces => &[],
         }
@@ -71,7 +87,10 @@ impl Place {
 pub(super) fn check(node: &Node, file: &mut File<'_>) {
     match &node.value {
         Value::Scalar { text, plain: true } if !allowed(text) => {
-            file.error(node.at, format!("error checking config: {text} is no text, integer, boolean or null"));
+            file.error(
+                node.at,
+                format!("error checking config: {text} is no text, integer, boolean or null"),
+            );
         }
         Value::Scalar { .. } => {}
         Value::Sequence(items) => {
@@ -80,7 +99,8 @@ pub(super) fn check(node: &Node, file: &mut File<'_>) {
                     check(item, file);
                 } else {
                     let found = shown(item);
-                    let text = format!("config error, yaml file contains list of type other than map: {found}");
+                    let text =
+                        format!("config error, yaml file contains list of type other than map: {found}");
                     file.error(item.at, text);
                 }
             }
@@ -113,7 +133,8 @@ fn check_merge(value: &Node, file: &mut File<'_>) {
         Value::Sequence(items) if items.iter().all(|item| matches!(item.value, Value::Mapping(_))) => {
             check(value, file);
         }
-        _ => file.error(value.at, "error loading config file: map merge requires map or sequence of maps".into()),
+        _ => file
+            .error(value.at, "error loading config file: map merge requires map or sequence of maps".into()),
     }
 }
 

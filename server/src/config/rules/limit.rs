@@ -84,7 +84,10 @@ fn replaces(map: &Map<'_>, own: &str, file: &mut File<'_>) -> Vec<String> {
             if name.is_empty() {
                 file.error(entry.at, "should not have an empty replaces entry".to_owned());
             } else if name == own {
-                file.error(entry.at("name"), "replaces should not contain name of same descriptor".to_owned());
+                file.error(
+                    entry.at("name"),
+                    "replaces should not contain name of same descriptor".to_owned(),
+                );
             }
             names.push(name.to_owned());
         });
@@ -122,7 +125,9 @@ impl Terms {
         }
         let unit = unit(map, file);
         let multiplier = map.number("unit_multiplier", file).unwrap_or(1);
-        file.error_unless(multiplier > 0, map.at("unit_multiplier"), || "unit_multiplier must not be 0".to_owned());
+        file.error_unless(multiplier > 0, map.at("unit_multiplier"), || {
+            "unit_multiplier must not be 0".to_owned()
+        });
         if !map.has("requests_per_unit") {
             file.warn(map.at, "requests_per_unit is missing and so 0: this refuses every request".to_owned());
         }
@@ -142,12 +147,14 @@ impl Terms {
     fn limit(&self, map: &Map<'_>, reading: &Reading, file: &mut File<'_>) -> Option<Limit> {
         let fixed = self.algorithm == Algorithm::FixedWindow;
         file.error_unless(fixed || !reading.explicit_each, map.at("algorithm"), || {
-            "charge: each is for fixed windows only: other algorithms never charge what they refuse".to_owned()
+            "charge: each is for fixed windows only: other algorithms never charge what they refuse"
+                .to_owned()
         });
         let window = self.window(map, file)?;
         // a limit of nothing refuses everything, whatever the algorithm
         let built = if fixed || self.quota.requests_per_unit == 0 {
-            let refused = if fixed && reading.charge == Charge::Each { Refused::Counts } else { Refused::Free };
+            let refused =
+                if fixed && reading.charge == Charge::Each { Refused::Counts } else { Refused::Free };
             FixedWindow::new(self.quota.requests_per_unit.into(), window, refused).map(Limit::FixedWindow)
         } else {
             self.other_algorithm()
@@ -189,11 +196,16 @@ impl Terms {
 }
 
 fn check_algorithm(map: &Map<'_>, algorithm: Algorithm, file: &mut File<'_>) {
-    let name = |wanted: Algorithm| ALGORITHMS.iter().find(|(_, known)| *known == wanted).map_or("", |(name, _)| name);
+    let name = |wanted: Algorithm| {
+        ALGORITHMS.iter().find(|(_, known)| *known == wanted).map_or("", |(name, _)| name)
+    };
     for (key, algorithms) in ONLY_FOR {
         if map.has(key) && !algorithms.contains(&algorithm) {
             let names: Vec<&str> = algorithms.iter().map(|&algorithm| name(algorithm)).collect();
-            file.error(map.at(key), format!("{key} is for {} only, not for {}", names.join(", "), name(algorithm)));
+            file.error(
+                map.at(key),
+                format!("{key} is for {} only, not for {}", names.join(", "), name(algorithm)),
+            );
         }
     }
 }

@@ -41,8 +41,10 @@ fn shadowed(siblings: &Siblings, warnings: &mut Vec<Problem>) {
     for (place, (pattern, at)) in siblings.0.iter().enumerate().take(1_000) {
         let earlier = siblings.0[..place].iter().find(|(earlier, _)| covers(earlier, pattern));
         if let Some((earlier, first)) = earlier {
-            let text =
-                format!("'{pattern}' never matches: '{earlier}' in line {} stands before it and matches all that", first.line);
+            let text = format!(
+                "'{pattern}' never matches: '{earlier}' in line {} stands before it and matches all that",
+                first.line
+            );
             warnings.push(Problem { text, ..at.clone() });
         }
     }
@@ -53,7 +55,9 @@ fn shadowed(siblings: &Siblings, warnings: &mut Vec<Problem>) {
 fn covers(general: &str, special: &str) -> bool {
     let literals: Vec<&str> = general.split('*').collect();
     let [first, middle @ .., last] = literals.as_slice() else { return false };
-    let Some(rest) = special.strip_prefix(first).and_then(|rest| rest.strip_suffix(last)) else { return false };
+    let Some(rest) = special.strip_prefix(first).and_then(|rest| rest.strip_suffix(last)) else {
+        return false;
+    };
     let mut rest = rest;
     for literal in middle.iter().filter(|literal| !literal.is_empty()) {
         let Some(at) = rest.find(literal) else { return false };
@@ -75,7 +79,9 @@ fn replaces(named: &[Named], warnings: &mut Vec<Problem>) {
         }
         if !rule.name.is_empty() && reaches(&edges, &rule.name) {
             let name = &rule.name;
-            let text = format!("'{name}' replaces itself through others: when they match together, none of them limits");
+            let text = format!(
+                "'{name}' replaces itself through others: when they match together, none of them limits"
+            );
             warnings.push(Problem { text, ..rule.place.clone() });
         }
     }

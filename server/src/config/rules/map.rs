@@ -48,7 +48,10 @@ impl<'n> Map<'n> {
             None => self.fields.push(Field { name, at, value }),
             Some(field) => {
                 let first = field.at.line;
-                file.warn(at, format!("key '{name}' stands here again (first in line {first}): the last one counts"));
+                file.warn(
+                    at,
+                    format!("key '{name}' stands here again (first in line {first}): the last one counts"),
+                );
                 *field = Field { name, at, value };
             }
         }
@@ -82,7 +85,8 @@ impl<'n> Map<'n> {
         for field in self.fields.iter().filter(|field| !place.takes(field.name)) {
             let name = field.name;
             if let Some(other) = Place::of_reference_key(name) {
-                let text = format!("'{name}' has no effect in {}: it belongs to {}", place.name(), other.name());
+                let text =
+                    format!("'{name}' has no effect in {}: it belongs to {}", place.name(), other.name());
                 file.warn(field.at, text);
             } else if let Some(other) = Place::of_own_key(name) {
                 let text = format!("'{name}' does not belong to {} but to {}", place.name(), other.name());
@@ -102,10 +106,12 @@ impl<'n> Map<'n> {
 
     /// The value of `name`, unless it is missing or null.
     pub(super) fn node(&self, name: &str) -> Option<&'n Node> {
-        let null = |node: &&Node| {
-            matches!(&node.value, Value::Scalar { text, plain: true } if resolve(text) == Resolved::Null)
-        };
-        self.fields.iter().find(|field| field.name == name).map(|field| field.value).filter(|node| !null(node))
+        let null = |node: &&Node| matches!(&node.value, Value::Scalar { text, plain: true } if resolve(text) == Resolved::Null);
+        self.fields
+            .iter()
+            .find(|field| field.name == name)
+            .map(|field| field.value)
+            .filter(|node| !null(node))
     }
 
     /// A text: whatever the scalar looks like, its source.

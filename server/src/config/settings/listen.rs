@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::duration;
+use super::secret::Secret;
 use super::text::{Host, optional_path};
 
 /// `[grpc]`: the port that Envoy and services call.
@@ -98,10 +99,12 @@ pub struct Admin {
     pub host: Host,
     /// Port, `6070`; 0 lets the system choose. `DEBUG_PORT`
     pub port: u16,
+    /// Bearer token of whoever may change something; without one nobody may.
+    pub token: Secret,
 }
 
 impl Default for Admin {
     fn default() -> Admin {
-        Admin { host: Host::ipv4_loopback(), port: 6070 }
+        Admin { host: Host::ipv4_loopback(), port: 6070, token: Secret::default() }
     }
 }

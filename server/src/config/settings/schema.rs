@@ -45,6 +45,7 @@ const MAPPING: Allowed = Allowed::Tree(
 pub(super) const FIELDS: &[Field] = &[
     field("admin.host", HOST),
     field("admin.port", PORT),
+    field("admin.token", Allowed::Secret),
     field("auth.default.descriptors", MAPPING),
     field("auth.deny_status", Allowed::Whole(400..=599)),
     field("grpc.host", HOST),

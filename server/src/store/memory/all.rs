@@ -81,7 +81,7 @@ impl MemoryStore {
         let kept = Kept { expires: place.limit.expires(&state), state };
         let key = place.hit.key.as_bytes();
         if let Some((_, old)) = table.get_mut(place.hash, |(stored, _)| **stored == *key) {
-            *old.get_mut() = kept;
+            **old.get_mut() = kept;
         } else {
             self.insert(table, place, kept);
         }
@@ -124,8 +124,9 @@ fn steps(placed: &[Placed<'_, '_>], locked: &Locked<'_>, now: Time) -> SmallVec<
     let mut steps: SmallVec<[Step; 4]> = SmallVec::new();
     for place in placed {
         let same = |(other, _): &(&Placed<'_, '_>, &Step)| other.hit.key == place.hit.key;
-        let own = placed.iter().zip(steps.iter()).filter(same).filter_map(|(_, step)| step.state.as_ref());
-        let step = place.limit.step(own.last().or_else(|| stored(locked, place)), now, place.hit.ask);
+        let mut own =
+            placed.iter().zip(steps.iter()).filter(same).filter_map(|(_, step)| step.state.as_ref());
+        let step = place.limit.step(own.next_back().or_else(|| stored(locked, place)), now, place.hit.ask);
         steps.push(step);
     }
     steps

@@ -7,7 +7,7 @@ use tollgate_core::time::Time;
 use crate::store::{Full, Usage};
 
 /// Bytes that a key takes besides its text: slot, control byte, spare slots of the table, allocation.
-const KEY_OVERHEAD: usize = 160;
+const KEY_OVERHEAD: usize = 128;
 
 /// What a new key is answered when there is no room for it and no state to forget.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -26,7 +26,7 @@ pub enum OnFull {
 pub struct Bounds {
     /// Keys, at least 1.
     pub max_keys: u64,
-    /// Bytes by the store's estimate: the keys' text and 160 for each.
+    /// Bytes by the store's estimate: the keys' text and 128 for each.
     pub max_bytes: u64,
     /// What happens at the bound.
     pub on_full: OnFull,
@@ -36,7 +36,7 @@ impl Bounds {
     /// So many shards that one holds about a thousand keys when the store is full: a sweep of one takes
     /// tens of microseconds.
     pub(super) fn shards(&self) -> usize {
-        usize::try_from(self.max_keys / 1024).unwrap_or(usize::MAX).clamp(64, 8192).next_power_of_two()
+        usize::try_from(self.max_keys / 1024).unwrap_or(usize::MAX).clamp(64, 1024).next_power_of_two()
     }
 }
 

@@ -16,17 +16,15 @@ const BATCH: usize = 8;
 impl MemoryStore {
     /// Sweeps for ever: every shard once in five seconds, a few at a time.
     pub async fn sweep_forever(&self, clock: &dyn Clock) {
-        let shards = self.map.shards().len();
-        let pause = ROUND / u32::try_from(shards.div_ceil(BATCH)).unwrap_or(u32::MAX).max(1);
-        loop {
-            for first in (0..shards).step_by(BATCH) {
-                let now = clock.now();
-                for shard in first..(first + BATCH).min(shards) {
-                    self.sweep(shard, now);
-                }
-                tokio::time::sleep(pause).await;
-            }
+        let shards: Vec<usize> = (0..self.map.shards().len()).collect();
+        let pause = ROUND / u32::try_from(shards.len().div_ceil(BATCH)).unwrap_or(u32::MAX).max(1);
+        for batch in shards.chunks(BATCH).cycle() {
+            let now = clock.now();
+            batch.iter().for_each(|&shard| {
+                self.sweep(shard, now);
+            });
             self.room.refresh_earliest();
+            tokio::time::sleep(pause).await;
         }
     }
 
@@ -63,7 +61,7 @@ impl MemoryStore {
         #[expect(clippy::cast_possible_truncation, reason = "any place to begin at does")]
         let begin = now.as_micros() as usize % shards.len();
         let mut order = (begin..shards.len()).chain(0..begin);
-        let Some(shard) = order.find(|&shard| shards[shard].read().len() > 0) else { return false };
+        let Some(shard) = order.find(|&shard| !shards[shard].read().is_empty()) else { return false };
         let last = self.end_of_first_eighth(shard);
         let gone = self.rebuild(shard, |kept| kept.expires > last);
         self.room.count_evicted(gone);

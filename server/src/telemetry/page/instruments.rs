@@ -1,4 +1,4 @@
-//! What the page shows: each instrument reads its counters when the page is rendered.
+//! What the page shows besides the rules: each instrument reads its counters when the page is rendered.
 //!
 //! Labels come from configuration or from closed lists, never from requests.
 
@@ -10,8 +10,7 @@ use opentelemetry::{KeyValue, Value};
 use opentelemetry_sdk::metrics::SdkMeterProvider;
 
 use crate::store::Usage;
-use crate::telemetry::meter::Tally;
-use crate::telemetry::metrics::{Authorities, Counts, Path};
+use crate::telemetry::metrics::{Authorities, Counts};
 
 /// What an instrument is told.
 type Observer<'o> = &'o dyn AsyncInstrument<u64>;
@@ -31,25 +30,7 @@ enum Kind {
 
 use Kind::{Counter, Gauge};
 
-const ALL: [Shown; 20] = [
-    Shown {
-        name: "tollgate.decisions",
-        help: "decisions by rule: allowed, refused, or allowed only because the rule is in shadow",
-        kind: Counter,
-        read: decisions,
-    },
-    Shown {
-        name: "tollgate.hits",
-        help: "hits by rule and kind; a hit may be of several kinds",
-        kind: Counter,
-        read: hits,
-    },
-    Shown {
-        name: "tollgate.uncounted",
-        help: "decisions by rule for keys that the store had no room for",
-        kind: Counter,
-        read: uncounted,
-    },
+const ALL: [Shown; 17] = [
     Shown {
         name: "tollgate.unmatched",
         help: "descriptors that no rule of their domain matches",
@@ -172,51 +153,6 @@ impl Shown {
 
 fn label(name: &'static str, value: impl Into<Value>) -> KeyValue {
     KeyValue::new(name, value)
-}
-
-/// Calls `show` for each rule that counted anything, with room for one more label.
-fn each_rule(counts: &Counts, mut show: impl FnMut(&mut [KeyValue; 3], &Tally)) {
-    for (Path { domain, rule }, counted) in counts.registry.rules() {
-        let tally = counted.meter.tally();
-        if !tally.is_empty() {
-            show(&mut [label("domain", domain), label("rule", rule), label("outcome", "")], &tally);
-        }
-    }
-}
-
-fn decisions(counts: &Counts, observer: Observer<'_>) {
-    each_rule(counts, |labels, tally| {
-        for (name, times) in
-            [("allowed", tally.allowed), ("refused", tally.refused), ("shadowed", tally.shadowed)]
-        {
-            labels[2] = label("outcome", name);
-            observer.observe(times, labels);
-        }
-    });
-}
-
-fn hits(counts: &Counts, observer: Observer<'_>) {
-    each_rule(counts, |labels, tally| {
-        for (name, hits) in [
-            ("total", tally.total_hits),
-            ("within_limit", tally.within_limit),
-            ("near_limit", tally.near_limit),
-            ("over_limit", tally.over_limit),
-            ("shadowed", tally.shadowed_hits),
-            ("refunded", tally.refunded_hits),
-        ] {
-            labels[2] = label("kind", name);
-            observer.observe(hits, labels);
-        }
-    });
-}
-
-fn uncounted(counts: &Counts, observer: Observer<'_>) {
-    each_rule(counts, |labels, tally| {
-        if tally.full > 0 {
-            observer.observe(tally.full, &labels[..2]);
-        }
-    });
 }
 
 fn missed(counts: &Counts, observer: Observer<'_>, which: usize) {

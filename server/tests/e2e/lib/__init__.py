@@ -1,0 +1,1 @@
+"""What the tests share: processes, real clients, and waiting without sleeping for luck."""
