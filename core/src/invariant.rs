@@ -236,7 +236,7 @@ mod tests {
         assert_eq!(broken(&limit, &history(&[(0, 1), (4, 1), (7, 1), (10, 1), (14, 1)])), None);
         assert_eq!(broken(&limit, &history(&[(0, 1), (4, 1), (7, 1), (9, 1)])), breach(4, 9, 3, 2));
         assert_eq!(broken(&limit, &history(&[(0, 3), (10, 5)])), None);
-        assert_eq!(broken(&limit, &history(&[(0, 3), (8, 5)])), breach(0, 8, 8, 7));
+        assert_eq!(broken(&limit, &history(&[(0, 3), (9, 5)])), breach(0, 9, 8, 7));
     }
 
     #[test]

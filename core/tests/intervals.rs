@@ -45,6 +45,8 @@ fn limits() -> impl Strategy<Value = Limit> {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig::with_cases(4_000))]
+
     #[test]
     fn one_pass_finds_what_a_look_at_every_interval_finds(
         limit in limits(),

@@ -291,6 +291,8 @@ mod tests {
         let limit = epoch(1, 10, Refused::Free);
         let refused = limit.step(Some(&state(20, 30, 1)), at(3), Ask::take(1)).verdict;
         assert_eq!(refused.retry_after, Retry::After(Span::from_micros(27)));
+        let admitted = epoch(2, 10, Refused::Free).step(Some(&state(20, 30, 1)), at(3), Ask::take(1));
+        assert_eq!(admitted.state, Some(state(20, 30, 2)));
     }
 
     #[test]

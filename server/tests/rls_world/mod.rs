@@ -1,6 +1,12 @@
 //! A service over an embedded store on a clock that stands still.
 
+#![allow(dead_code, clippy::unwrap_used, reason = "each test file uses what it needs of it, and may panic")]
+
 use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use futures_util::FutureExt as _;
 
 use tollgate_core::rules::Defaults;
 use tollgate_core::time::Time;
@@ -9,15 +15,19 @@ use tollgate_proto::envoy::extensions::common::ratelimit::v3::rate_limit_descrip
 use tollgate_proto::envoy::service::ratelimit::v3::rate_limit_service_server::RateLimitService as _;
 use tollgate_proto::envoy::service::ratelimit::v3::{RateLimitRequest, RateLimitResponse};
 use tollgate_server::adapter::headers::{LimitHeaders, ResponseHeaders, Spelled};
+use tollgate_server::adapter::http::{Codec, HttpLimits, HttpState, routes};
 use tollgate_server::adapter::rls::{Metadata, RlsOptions, RlsService};
 use tollgate_server::clock::ManualClock;
 use tollgate_server::config::compile::compile;
 use tollgate_server::config::rules::{Options, Source};
 use tollgate_server::config::ruleset::Ruleset;
+use tollgate_server::config::settings::Auth;
 use tollgate_server::engine::Engine;
+use tollgate_server::health::Health;
 use tollgate_server::store::memory::{Bounds, MemoryStore, OnFull};
 use tollgate_server::telemetry::metrics::{MetricOptions, Metrics};
 use tonic::{Code, Request};
+use tonic_health::server::HealthReporter;
 
 pub(crate) struct World {
     pub(crate) clock: Arc<ManualClock>,
@@ -76,6 +86,36 @@ impl World {
 
     pub(crate) async fn asks(&self, request: RateLimitRequest) -> RateLimitResponse {
         self.service.should_rate_limit(Request::new(request)).await.unwrap().into_inner()
+    }
+
+    /// As [`World::asks`], with a deadline on the wire.
+    pub(crate) async fn asks_within(
+        &self,
+        request: RateLimitRequest,
+        deadline: Option<Duration>,
+    ) -> RateLimitResponse {
+        let mut request = Request::new(request);
+        if let Some(deadline) = deadline {
+            request.set_timeout(deadline);
+        }
+        self.service.should_rate_limit(request).await.unwrap().into_inner()
+    }
+
+    /// The routes of the HTTP port.
+    pub(crate) fn http(self) -> Router {
+        let health = Health::new(false, HealthReporter::new());
+        if let Some(rules) = self.engine.rules().as_ref() {
+            let domains = rules.matcher().domains().len();
+            health.rules_loaded(domains > 0).now_or_never().unwrap();
+        }
+        let state = HttpState {
+            engine: self.engine,
+            rls: self.service,
+            codec: Arc::new(Codec::new().unwrap()),
+            health: Arc::new(health),
+            auth: Arc::new(Auth::default()),
+        };
+        routes(state, HttpLimits { max_body_bytes: 65_536, timeout: Some(Duration::from_secs(10)) })
     }
 
     /// The text of a failure, which has to be UNKNOWN.
