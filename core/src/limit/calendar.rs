@@ -52,6 +52,7 @@ pub struct Calendar {
     unit: CalendarUnit,
     multiplier: u32,
     length: Length,
+    zone: Arc<str>,
     offsets: Arc<[Offset]>,
 }
 
@@ -82,7 +83,7 @@ impl Calendar {
     /// database does not know the zone.
     pub fn new(unit: CalendarUnit, multiplier: u32, zone: &str) -> Result<Calendar, LimitError> {
         let length = Length::of(unit, multiplier)?;
-        Ok(Calendar { unit, multiplier, length, offsets: offsets(zone)? })
+        Ok(Calendar { unit, multiplier, length, offsets: offsets(zone)?, zone: zone.into() })
     }
 
     /// The unit.
@@ -95,6 +96,12 @@ impl Calendar {
     #[must_use]
     pub const fn multiplier(&self) -> u32 {
         self.multiplier
+    }
+
+    /// The IANA name of its time zone.
+    #[must_use]
+    pub fn zone(&self) -> &str {
+        &self.zone
     }
 
     /// Start (inclusive) and end (exclusive) of the window that holds `now`. Only the last window of all

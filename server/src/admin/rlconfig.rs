@@ -75,7 +75,7 @@ fn algorithm(limit: &Limit) -> Vec<(&'static str, String)> {
         Limit::FixedWindow(limit) => match limit.window() {
             Window::Epoch(_) => Vec::new(),
             Window::Anchored(_) => vec![("anchored", true.to_string())],
-            Window::Calendar(_) => vec![("calendar", true.to_string())],
+            Window::Calendar(calendar) => vec![("time_zone", calendar.zone().to_owned())],
         },
         Limit::TokenBucket(limit) => named("token_bucket", Some(("burst", limit.burst()))),
         Limit::LeakyBucket(limit) => named("leaky_bucket", Some(("queue", limit.queue()))),

@@ -25,7 +25,7 @@ use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use self::frames::Frames;
+use self::frames::{FULL, Frames};
 
 /// An emptied buffer keeps this much memory.
 const KEPT: usize = 16_384;
@@ -34,8 +34,11 @@ const KEPT: usize = 16_384;
 pub struct AuthorityFilter<IO> {
     io: IO,
     frames: Frames,
-    /// Read, but the frame (or the header block) is not complete. Bounded by [`Limits::block_size`].
+    /// Read, but the frame (or the header block) is not complete. Bounded by [`Limits::block_size`] and by
+    /// what is read at a time.
     held: Vec<u8>,
+    /// `held` may be complete, and was left because `ready` was full.
+    is_behind: bool,
     /// To be read next, from `delivered` on.
     ready: Vec<u8>,
     delivered: usize,
@@ -80,7 +83,7 @@ impl<IO> AuthorityFilter<IO> {
     /// Filters what will be read from `io`, a connection from which nothing has been read.
     pub fn new(io: IO, limits: Limits, counts: Arc<Counts>) -> Self {
         let frames = Frames::new(limits, counts);
-        Self { io, frames, held: Vec::new(), ready: Vec::new(), delivered: 0 }
+        Self { io, frames, held: Vec::new(), is_behind: false, ready: Vec::new(), delivered: 0 }
     }
 
     /// The connection itself.
@@ -116,22 +119,29 @@ impl<IO> AuthorityFilter<IO> {
         let bytes = &buf.filled()[start..];
         let scanned = self.frames.scan(bytes, &mut self.ready);
         self.held.extend_from_slice(&bytes[scanned.used..]);
+        self.is_behind = self.ready.len() >= FULL;
         buf.set_filled(start + scanned.same);
     }
 
-    /// The same if `buf` has no room for what was held back.
+    /// The same if `buf` has no room for what was held back, or nothing new was read.
     fn follow_apart(&mut self, buf: &mut ReadBuf<'_>, start: usize) {
         self.held.extend_from_slice(&buf.filled()[start..]);
         buf.set_filled(start);
         let used = self.frames.copy(&self.held, &mut self.ready);
         self.held.drain(..used);
+        self.is_behind = self.ready.len() >= FULL;
     }
 }
 
 impl<IO: AsyncRead + Unpin> AuthorityFilter<IO> {
-    /// Reads once, and puts what may pass into `buf` or makes it ready. True: the stream has ended.
+    /// Puts what may pass into `buf` or makes it ready, and reads for that at most once. True: the stream
+    /// has ended.
     fn poll_fill(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<bool>> {
         let start = buf.filled().len();
+        if self.is_behind {
+            self.follow_apart(buf, start);
+            return Poll::Ready(Ok(false));
+        }
         let in_place = self.held.len() < buf.remaining();
         if in_place {
             buf.put_slice(&self.held);
@@ -163,7 +173,7 @@ impl<IO: AsyncRead + Unpin> AsyncRead for AuthorityFilter<IO> {
         if buf.remaining() == 0 || this.deliver(buf) {
             return Poll::Ready(Ok(()));
         }
-        if this.frames.is_beyond() {
+        if this.frames.is_beyond() && this.held.is_empty() {
             return Pin::new(&mut this.io).poll_read(cx, buf);
         }
         loop {

@@ -223,30 +223,3 @@ fn counts_are_exact_over_threads_and_reloads() {
     assert_eq!(reference(&metrics, "shop.user_3").total_hits, 2_000);
 }
 
-/// `cargo test --release -- --ignored --nocapture cost_of`; in time on the processor, so that others do not count.
-#[test]
-#[ignore = "a measurement"]
-fn cost_of_counting_a_decision() {
-    let metrics = Metrics::new(OPTIONS);
-    let rules = rules(&metrics, vec![limited("user", Some(1_000_000))]);
-    let asked = query("shop", "user", "a");
-    let plan = rules.matcher().plan(&asked);
-    let hit = &plan.hits()[0];
-    let verdict = hit.rule.limit.as_ref().unwrap().step(None, Time::EPOCH, hit.ask).verdict;
-    let decision = plan.settle(&[Answer { verdict, by: By::Memory }]);
-    let work = || {
-        let began = on_processor();
-        (0..20_000_000).for_each(|_| metrics.decided(&rules, black_box(&asked), black_box(&decision)));
-        eprintln!("{:.2} ns", (on_processor() - began) / 20e6);
-    };
-    for threads in [1, 2] {
-        eprintln!("{threads} threads:");
-        thread::scope(|scope| (0..threads).for_each(|_| drop(scope.spawn(work))));
-    }
-}
-
-/// Nanoseconds that this thread has run.
-fn on_processor() -> f64 {
-    let status = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap();
-    status.split(' ').next().unwrap().parse().unwrap()
-}

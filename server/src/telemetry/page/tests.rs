@@ -137,23 +137,3 @@ fn the_page_is_prometheus_text() {
     assert!(metrics(true).render().ends_with('\n'));
 }
 
-/// `cargo test --release -- --ignored --nocapture cost_of`; in time on the processor.
-#[test]
-#[ignore = "a measurement"]
-fn cost_of_a_page() {
-    for (names, count) in [(false, 5), (false, 5_000), (true, 5_000)] {
-        let metrics = metrics(names);
-        let rules = unlimited(&metrics, count);
-        ask_each(&metrics, &rules, "shop");
-        let _first = metrics.render();
-        let began = on_processor();
-        let page = metrics.render();
-        eprintln!("{count} rules: {} ms, {} bytes", (on_processor() - began) / 1e6, page.len());
-    }
-}
-
-/// Nanoseconds that this thread has run.
-fn on_processor() -> f64 {
-    let status = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap();
-    status.split(' ').next().unwrap().parse().unwrap()
-}

@@ -23,6 +23,9 @@ const SAFE_LENGTH: usize = 16_384;
 /// A block in more pieces than this is not followed. hyper's server takes 6.
 const MOST_PIECES: usize = 64;
 
+/// So much is put out at a time. Re-encoded, a few bytes may stand for a whole table.
+pub(super) const FULL: usize = 65_536;
+
 /// Names a field that cannot exist (index 0), so that h2 ends the connection.
 const POISON: [u8; HEAD + 1] = [0, 0, 1, HEADERS, END_HEADERS, 0, 0, 0, 1, 0x80];
 
@@ -50,7 +53,7 @@ enum Place {
 }
 
 /// What became of a piece of the stream: `bytes[..same]` goes as it is, then what was put into `out`, and
-/// `bytes[used..]` must be shown again, with more behind it.
+/// `bytes[used..]` must be shown again: with more behind it, or once there is room in `out`.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct Scanned {
     pub(super) same: usize,
@@ -86,7 +89,6 @@ struct Opening<'a> {
 
 /// The frames of a block.
 enum Extent {
-    /// they end here, and there are others than the first
     Ends(usize),
     Wait,
     Stop,
@@ -128,7 +130,7 @@ impl Frames {
     /// `same`: where copying began, if it has.
     fn scan_from(&mut self, mut same: Option<usize>, bytes: &[u8], out: &mut Vec<u8>) -> Scanned {
         let mut at = 0;
-        while at < bytes.len() {
+        while at < bytes.len() && out.len() < FULL {
             let rest = &bytes[at..];
             let (length, is_replaced) = match self.step(rest, out) {
                 Step::Pass(length) => (length, false),
@@ -314,4 +316,79 @@ fn split(block: &[u8], length: usize) -> (&[u8], &[u8]) {
 
 fn end_flag(rest: &[u8]) -> u8 {
     if rest.is_empty() { END_HEADERS } else { 0 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MENDED: &[u8] = b"\x82\x01\x01|";
+
+    fn frame(kind: u8, flags: u8, payload: &[u8]) -> Vec<u8> {
+        let mut out = Vec::new();
+        Head { length: payload.len(), kind, flags, stream: [0, 0, 0, 1] }.write(&mut out);
+        [out, payload.to_vec()].concat()
+    }
+
+    fn started(limits: Limits) -> Frames {
+        let mut frames = Frames::new(limits, Arc::default());
+        frames.scan(PREFACE, &mut Vec::new());
+        frames
+    }
+
+    /// What comes of these bytes, and whether they were followed to the end.
+    fn seen(frames: &mut Frames, bytes: &[u8]) -> (Vec<u8>, bool) {
+        let mut out = Vec::new();
+        frames.copy(bytes, &mut out);
+        (out, !frames.is_beyond())
+    }
+
+    #[test]
+    fn a_mended_block_keeps_its_priority_and_loses_its_padding() {
+        let block = [&b"\x02prior"[..], MENDED, b"\0\0"].concat();
+        let mended = frame(HEADERS, PRIORITY | END_HEADERS | 1, b"prior\x82\x01\x01-");
+        let bytes = frame(HEADERS, PADDED | PRIORITY | END_HEADERS | 1, &block);
+        assert_eq!(seen(&mut started(Limits::default()), &bytes), (mended, true));
+    }
+
+    #[test]
+    fn a_mended_block_is_joined_or_split_as_need_be() {
+        let long = vec![b'|'; 20_000];
+        let block = [&b"\x01\x7f\xa1\x9b\x01"[..], &long].concat();
+        let (first, second) = block.split_at(9_000);
+        let bytes = [frame(HEADERS, 0, first), frame(CONTINUATION, END_HEADERS, second)].concat();
+        let (out, is_followed) = seen(&mut started(Limits::default()), &bytes);
+        assert!(is_followed);
+        assert_eq!(out[..9], *b"\0\x40\0\x01\0\0\0\0\x01");
+        assert_eq!(out[9 + 16_384..][..9], *b"\0\x0e\x25\x09\x04\0\0\0\x01");
+    }
+
+    #[test]
+    fn what_is_over_a_limit_passes_as_it_is() {
+        let limits = Limits { block_size: 1000, frame_size: 500, ..Limits::default() };
+        let too_long_a_frame = frame(0, 0, &[0; 501]);
+        let too_long_a_block = [0; 3].map(|_| frame(CONTINUATION, 0, &[0; 400])).concat();
+        let too_many_pieces = [0; MOST_PIECES].map(|_| frame(CONTINUATION, 0, &[])).concat();
+        let interrupted = frame(0, 0, &[]);
+        for (start, more) in [
+            (frame(0, 0, &[]), too_long_a_frame),
+            (frame(HEADERS, 0, MENDED), too_long_a_block),
+            (frame(HEADERS, 0, MENDED), too_many_pieces),
+            (frame(HEADERS, 0, MENDED), interrupted),
+        ] {
+            let bytes = [start, more, frame(HEADERS, END_HEADERS, MENDED)].concat();
+            assert_eq!(seen(&mut started(limits), &bytes), (bytes, false));
+        }
+    }
+
+    #[test]
+    fn a_malformed_block_passes_unless_the_table_is_stale() {
+        let malformed = frame(HEADERS, END_HEADERS, b"\x82\x01\x01|\xff");
+        let mut frames = started(Limits::default());
+        assert_eq!(seen(&mut frames, &malformed), (malformed.clone(), false));
+
+        let mut frames = started(Limits::default());
+        seen(&mut frames, &frame(HEADERS, END_HEADERS, b"\x41\0"));
+        assert_eq!(seen(&mut frames, &malformed), ([&POISON[..], &malformed].concat(), false));
+    }
 }

@@ -80,13 +80,9 @@ impl Bits<'_> {
     /// The codes at the top, as far as they are held or not.
     #[inline]
     fn codes(&self) -> Result<Codes, Malformed> {
-        let [first, second, third, fourth, ..] = self.window.to_be_bytes();
+        let [first, second, ..] = self.window.to_be_bytes();
         let codes = SHORT_CODES[usize::from(u16::from_be_bytes([first, second]) >> (16 - SHORT))];
-        if codes.first_bits > 0 {
-            Ok(codes)
-        } else {
-            long_code(u32::from_be_bytes([first, second, third, fourth]))
-        }
+        if codes.first_bits > 0 { Ok(codes) } else { long_code(self.window) }
     }
 
     #[inline]
@@ -134,7 +130,10 @@ fn decode_last(mut bits: Bits<'_>, out: &mut Vec<u8>) -> Result<(), Malformed> {
     }
 }
 
-fn long_code(window: u32) -> Result<Codes, Malformed> {
+#[cold]
+fn long_code(window: u64) -> Result<Codes, Malformed> {
+    let [first, second, third, fourth, ..] = window.to_be_bytes();
+    let window = u32::from_be_bytes([first, second, third, fourth]);
     for (bits, length) in (0u8..).zip(&LENGTHS).skip(SHORT + 1) {
         let code = window >> (32 - bits);
         if let Some(nth) = code.checked_sub(length.first).filter(|nth| *nth < length.count) {
