@@ -83,7 +83,9 @@ impl Calendar {
     /// database does not know the zone.
     pub fn new(unit: CalendarUnit, multiplier: u32, zone: &str) -> Result<Calendar, LimitError> {
         let length = Length::of(unit, multiplier)?;
-        Ok(Calendar { unit, multiplier, length, offsets: offsets(zone)?, zone: zone.into() })
+        let found = known(zone)?;
+        let name = found.iana_name().unwrap_or(zone).into();
+        Ok(Calendar { unit, multiplier, length, zone: name, offsets: offsets(&found) })
     }
 
     /// The unit.
@@ -207,15 +209,16 @@ impl Length {
     }
 }
 
+/// The zone of that name, in whatever case it is written.
+fn known(zone: &str) -> Result<TimeZone, LimitError> {
+    let found = TimeZoneDatabase::bundled().get(zone).ok().filter(|found| !found.is_unknown());
+    found.ok_or_else(|| LimitError::Zone(zone.to_owned()))
+}
+
 /// Every change of a zone's offset, from the epoch to [`Time::MAX`].
-fn offsets(zone: &str) -> Result<Arc<[Offset]>, LimitError> {
-    let unknown = || LimitError::Zone(zone.to_owned());
-    let found = TimeZoneDatabase::bundled().get(zone).map_err(|_| unknown())?;
-    if found.is_unknown() {
-        return Err(unknown());
-    }
-    let mut offsets = vec![Offset { since: i64::MIN, ahead: ahead(&found, Timestamp::UNIX_EPOCH) }];
-    for change in found.following(Timestamp::UNIX_EPOCH) {
+fn offsets(zone: &TimeZone) -> Arc<[Offset]> {
+    let mut offsets = vec![Offset { since: i64::MIN, ahead: ahead(zone, Timestamp::UNIX_EPOCH) }];
+    for change in zone.following(Timestamp::UNIX_EPOCH) {
         let since = change.timestamp().as_microsecond();
         if since > Time::MAX.as_micros().cast_signed() {
             break;
@@ -226,7 +229,7 @@ fn offsets(zone: &str) -> Result<Arc<[Offset]>, LimitError> {
             offsets.push(Offset { since, ahead });
         }
     }
-    Ok(offsets.into())
+    offsets.into()
 }
 
 fn ahead(zone: &TimeZone, at: Timestamp) -> i64 {

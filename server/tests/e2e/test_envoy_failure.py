@@ -78,7 +78,8 @@ def test_a_server_that_hangs_costs_the_deadline_and_no_more(own, upstream):
     server.process.signal(signal.SIGSTOP)
     began = time.monotonic()
     assert [three(front, "hasty", "a") for _ in range(5)] == [200] * 5
-    assert 0.5 <= time.monotonic() - began < 3
+    # five deadlines of 100 ms, which Envoy's timers may cut by a few milliseconds each
+    assert 0.4 <= time.monotonic() - began < 3
     server.process.signal(signal.SIGCONT)
 
     def answered() -> bool:
