@@ -7,6 +7,7 @@ use tollgate_core::time::Time;
 use super::room::OnFull;
 use super::{Kept, MemoryStore, Shard, Slot};
 use crate::clock::Clock;
+use crate::store::{Full, Usage};
 
 /// How long one round over all shards takes.
 const ROUND: Duration = Duration::from_secs(5);
@@ -18,12 +19,16 @@ impl MemoryStore {
     pub async fn sweep_forever(&self, clock: &dyn Clock) {
         let shards: Vec<usize> = (0..self.map.shards().len()).collect();
         let pause = ROUND / u32::try_from(shards.len().div_ceil(BATCH)).unwrap_or(u32::MAX).max(1);
+        let mut told = self.room.usage().full;
         for batch in shards.chunks(BATCH).cycle() {
             let now = clock.now();
             batch.iter().for_each(|&shard| {
                 self.sweep(shard, now);
             });
             self.room.refresh_earliest();
+            if batch.contains(&0) {
+                told = alarm(told, self.room.usage());
+            }
             tokio::time::sleep(pause).await;
         }
     }
@@ -103,4 +108,14 @@ impl MemoryStore {
         self.room.release(gone, bytes);
         gone
     }
+}
+
+/// Warns, once a round, that new keys have found no room since `told`.
+fn alarm(told: Full, usage: Usage) -> Full {
+    let Full { denied, allowed, evicted } = usage.full;
+    if usage.full != told {
+        let keys = usage.keys;
+        tracing::warn!(keys, denied, allowed, evicted, "the memory store is full: see store.memory in the settings");
+    }
+    usage.full
 }
