@@ -227,8 +227,8 @@ fn hits_come_from_the_descriptor_then_from_the_request_then_are_one() {
     assert_eq!(cost(7, None, true), Cost::Refund(7));
 }
 
-fn override_of(requests_per_unit: u32, unit: Unit, multiplier: u32) -> Option<Override> {
-    Some(Override::new(Quota { requests_per_unit, unit, multiplier }).unwrap())
+fn override_of(requests_per_unit: u32, unit: Unit, multiplier: u32) -> Option<Box<Override>> {
+    Some(Box::new(Override::new(Quota { requests_per_unit, unit, multiplier }).unwrap()))
 }
 
 #[test]

@@ -63,7 +63,7 @@ pub(super) enum Slot<'m> {
 pub struct Plan<'m> {
     charge: Charge,
     hits: SmallVec<[Hit<'m>; 2]>,
-    pub(super) slots: SmallVec<[Slot<'m>; 4]>,
+    pub(super) slots: SmallVec<[Slot<'m>; 2]>,
     defaults: Defaults,
     any_replaces: bool,
 }
@@ -129,7 +129,7 @@ pub struct Decision<'m> {
     /// Whether only the global shadow mode kept it from being refused.
     pub shadowed: bool,
     /// Per descriptor.
-    pub outcomes: SmallVec<[Outcome<'m>; 4]>,
+    pub outcomes: SmallVec<[Outcome<'m>; 2]>,
 }
 
 impl<'m> Plan<'m> {

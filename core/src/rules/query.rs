@@ -7,7 +7,7 @@ use crate::limit::{FixedWindow, LimitError, Refused, Window};
 use crate::time::Span;
 
 /// Ordered (key, value) pairs, outermost level first.
-pub type Entries<'a> = SmallVec<[(&'a str, &'a str); 4]>;
+pub type Entries<'a> = SmallVec<[(&'a str, &'a str); 2]>;
 
 /// One request.
 #[derive(Clone, Debug, Default)]
@@ -17,7 +17,7 @@ pub struct Query<'a> {
     /// Cost of the descriptors that name none of their own; 0 means 1.
     pub hits: u32,
     /// What is limited, in the caller's order.
-    pub descriptors: SmallVec<[Descriptor<'a>; 4]>,
+    pub descriptors: SmallVec<[Descriptor<'a>; 2]>,
     /// The longest that the caller can be kept waiting for a leaky bucket.
     pub patience: Span,
 }
@@ -32,7 +32,7 @@ pub struct Descriptor<'a> {
     /// The cost is given back instead of taken.
     pub refund: bool,
     /// A limit to use instead of the configured one.
-    pub limit: Option<Override>,
+    pub limit: Option<Box<Override>>,
 }
 
 /// A limit that came with the request: an epoch-aligned fixed window.

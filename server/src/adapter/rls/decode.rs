@@ -37,7 +37,7 @@ fn descriptor(place: usize, wire: &common::RateLimitDescriptor) -> Result<Descri
 fn limit_override(
     descriptor: usize,
     wire: &common::rate_limit_descriptor::RateLimitOverride,
-) -> Result<Override, Invalid> {
+) -> Result<Box<Override>, Invalid> {
     let Some(unit) = Unit::from_number(wire.unit) else {
         return Err(Invalid::Unit { descriptor, unit: wire.unit });
     };
@@ -46,5 +46,5 @@ fn limit_override(
         return Err(Invalid::Multiplier { descriptor });
     }
     let quota = Quota { requests_per_unit: wire.requests_per_unit, unit, multiplier };
-    Override::new(quota).map_err(|error| Invalid::Limit { descriptor, error })
+    Override::new(quota).map(Box::new).map_err(|error| Invalid::Limit { descriptor, error })
 }

@@ -133,7 +133,7 @@ fn all_limits_that_come_with_requests_share_one_meter_per_domain() {
     for value in ["a", "b", "c"] {
         let mut asked = query("shop", "anything", value);
         let quota = Quota { requests_per_unit: 5, unit: Unit::Hour, multiplier: 1 };
-        asked.descriptors[0].limit = Some(Override::new(quota).unwrap());
+        asked.descriptors[0].limit = Some(Box::new(Override::new(quota).unwrap()));
         decide(&metrics, &rules, &asked, 0);
     }
     assert_eq!(tally(&metrics, "override").allowed, 3);
@@ -222,4 +222,3 @@ fn counts_are_exact_over_threads_and_reloads() {
     assert_eq!(tally(&metrics, "user").total_hits, 8_000);
     assert_eq!(reference(&metrics, "shop.user_3").total_hits, 2_000);
 }
-

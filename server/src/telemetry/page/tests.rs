@@ -136,4 +136,3 @@ fn the_page_is_prometheus_text() {
     assert_eq!(CONTENT_TYPE, "text/plain; version=0.0.4");
     assert!(metrics(true).render().ends_with('\n'));
 }
-
