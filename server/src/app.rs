@@ -122,6 +122,7 @@ pub async fn run(app: App, shutdown: impl Future<Output = ()>) -> anyhow::Result
     tracing::info!(delay = ?settings.shutdown.drain_delay, "shutting down: no longer ready");
     parts.health.drain().await;
     tokio::time::sleep(settings.shutdown.drain_delay).await;
+    parts.health.end_watches().await;
     serving.finish(accepting).await?;
     background.cancel();
     tracing::info!("all calls finished");

@@ -61,6 +61,14 @@ impl Health {
         self.report().await;
     }
 
+    /// Ends every `Watch`: a caller that never hangs up must not hold up the shutdown.
+    pub async fn end_watches(&self) {
+        let mut reporter = self.reporter.clone();
+        for service in ["", SERVICES[0], SERVICES[1]] {
+            reporter.clear_service_status(service).await;
+        }
+    }
+
     /// Tells the gRPC health service.
     pub async fn report(&self) {
         let status = if self.serving() { ServingStatus::Serving } else { ServingStatus::NotServing };

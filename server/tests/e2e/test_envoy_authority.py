@@ -4,7 +4,8 @@ import uuid
 
 import pytest
 
-from lib.envoy import Envoy, cluster, fixed, grpc_cluster, header, http_listener, limited, pipe, ratelimit, route, service
+from lib.envoy import Envoy, cluster, fixed, grpc_cluster, header, http_listener
+from lib.envoy import limited, pipe, ratelimit, route, service
 from lib.http import send, send_many, statuses
 from lib.tollgate import Tollgate
 

@@ -65,7 +65,8 @@ def connect(envoy: Envoy, name: str) -> int | str:
 
 def test_exactly_the_limit_of_connections_passes(envoy):
     assert [connect(envoy, "fixed") for _ in range(5)] == [200] * 3 + [REFUSED] * 2
-    stats = {name: envoy.stat(f"ratelimit.fixed.{name}") for name in ("total", "ok", "over_limit", "error", "cx_closed")}
+    names = ("total", "ok", "over_limit", "error", "cx_closed")
+    stats = {name: envoy.stat(f"ratelimit.fixed.{name}") for name in names}
     assert stats == {"total": 5, "ok": 3, "over_limit": 2, "error": 0, "cx_closed": 2}
 
 

@@ -99,8 +99,7 @@ def test_a_server_that_leaves_says_so_before_it_stops_serving(own, health):
     assert found["/livez"][0] == 200
     # not ready is not closed: who has not heard yet is still served
     assert caller.ask("shop", descriptor(("ten", "x"))).overall_code == Code.OK
-    for stream in streams.values():
-        stream.cancel()
+    # whoever watches need not hang up for the server to leave
     assert server.process.wait(10) == 0
     caller.close()
 
