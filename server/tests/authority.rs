@@ -15,9 +15,10 @@ mod wire;
 
 use std::cell::RefCell;
 use std::future::Future;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 
-use tokio::io::{AsyncReadExt, duplex};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, ReadBuf, duplex};
 
 use chance::Chance;
 use encoder::frame;
@@ -208,4 +209,23 @@ async fn http_1_passes() {
     let mut out = Vec::new();
     filter(&b"GET / HTTP/1.1\r\nhost: a|b\r\n\r\n"[..]).read_to_end(&mut out).await.unwrap();
     assert_eq!(out, b"GET / HTTP/1.1\r\nhost: a|b\r\n\r\n");
+}
+
+/// The contract of `poll_read`: what is held back has not been read yet.
+#[test]
+fn nothing_is_in_the_buffer_while_more_is_awaited() {
+    let (mut near, far) = duplex(1000);
+    let mut filter = filter(far);
+    let start = [traffic::PREFACE, b"\0\0\x03\x01\x05"].concat();
+    let waker = std::task::Waker::noop();
+    let mut cx = std::task::Context::from_waker(waker);
+    assert!(pin!(near.write_all(&start)).poll(&mut cx).is_ready());
+
+    let mut room = [0; 100];
+    let mut buf = ReadBuf::new(&mut room);
+    assert!(Pin::new(&mut filter).poll_read(&mut cx, &mut buf).is_ready());
+    assert_eq!(buf.filled(), traffic::PREFACE);
+    buf.clear();
+    assert!(Pin::new(&mut filter).poll_read(&mut cx, &mut buf).is_pending());
+    assert_eq!(buf.filled(), b"");
 }

@@ -115,7 +115,13 @@ fn alarm(told: Full, usage: Usage) -> Full {
     let Full { denied, allowed, evicted } = usage.full;
     if usage.full != told {
         let keys = usage.keys;
-        tracing::warn!(keys, denied, allowed, evicted, "the memory store is full: see store.memory in the settings");
+        tracing::warn!(
+            keys,
+            denied,
+            allowed,
+            evicted,
+            "the memory store is full: see store.memory in the settings"
+        );
     }
     usage.full
 }
