@@ -1,11 +1,14 @@
 //! Rules files: the reference's YAML and our extensions, read with every error of every file at once.
 
 mod dir;
+mod domains;
 mod file;
 mod keys;
 mod limit;
 mod lint;
 mod map;
+mod metadata;
+mod report;
 
 use std::collections::HashMap;
 use std::fmt;
@@ -13,7 +16,8 @@ use std::fmt;
 use tollgate_core::rules::DomainSpec;
 
 pub use self::dir::{DirOptions, read_dir};
-use self::file::{File, Parsed};
+use self::domains::Domains;
+use self::file::File;
 
 /// One file as read.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -26,7 +30,6 @@ pub struct Source {
 
 /// How rules are read.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-#[expect(clippy::struct_excessive_bools, reason = "each is an independent switch of the operator")]
 pub struct Options {
     /// Files of one domain add their descriptors to it (`MERGE_DOMAIN_CONFIG`).
     pub merge_domains: bool,
@@ -88,7 +91,7 @@ impl fmt::Display for Problem {
 /// Every error of every file; with `strict` the warnings too.
 pub fn load(sources: &[Source], options: &Options) -> Result<Loaded, Vec<Problem>> {
     let (mut errors, mut warnings) = (Vec::new(), Vec::new());
-    let mut domains = Domains { merge: options.merge_domains, ..Domains::default() };
+    let mut domains = Domains::new(options.merge_domains);
     for source in sources.iter().filter(|source| !options.ignore_non_yaml || is_yaml(&source.name)) {
         let mut file = File::new(&source.name);
         if !is_yaml(&source.name) {
@@ -98,77 +101,30 @@ pub fn load(sources: &[Source], options: &Options) -> Result<Loaded, Vec<Problem
         if let Some(parsed) = file.parse(&source.bytes) {
             domains.add(parsed, &mut file);
         }
-        errors.append(&mut file.errors);
-        warnings.append(&mut file.warnings);
+        let (mut wrong, mut odd) = file.finish();
+        errors.append(&mut wrong);
+        warnings.append(&mut odd);
     }
     warnings.extend(lint::warnings(&domains.parsed));
-    warnings.sort_by(|one, two| (&one.file, one.line).cmp(&(&two.file, two.line)));
+    let order = order(sources);
+    let place = |problem: &Problem| (order.get(problem.file.as_str()).copied(), problem.line, problem.column);
+    warnings.sort_by_key(place);
     if options.strict {
         errors.append(&mut warnings);
     }
+    errors.sort_by_key(place);
     if !errors.is_empty() {
         return Err(errors);
     }
     Ok(Loaded { domains: domains.parsed.into_iter().map(|parsed| parsed.spec).collect(), warnings })
 }
 
+/// The place of each file among `sources`.
+fn order(sources: &[Source]) -> HashMap<&str, usize> {
+    sources.iter().enumerate().map(|(place, source)| (source.name.as_str(), place)).collect()
+}
+
 fn is_yaml(name: &str) -> bool {
     let ending = name.rsplit_once('.').map(|(_, ending)| ending.to_ascii_lowercase());
     matches!(ending.as_deref(), Some("yaml" | "yml"))
-}
-
-/// The domains of all files.
-#[derive(Default)]
-struct Domains {
-    merge: bool,
-    parsed: Vec<Parsed>,
-    places: HashMap<String, usize>,
-}
-
-impl Domains {
-    fn add(&mut self, parsed: Parsed, file: &mut File<'_>) {
-        let name = parsed.spec.name.clone();
-        match self.places.get(&name) {
-            None => {
-                self.places.insert(name, self.parsed.len());
-                self.parsed.push(parsed);
-            }
-            Some(_) if !self.merge => {
-                file.error(parsed.at, format!("duplicate domain '{name}' in config file"));
-            }
-            Some(&place) => merge(&mut self.parsed[place], parsed, file),
-        }
-    }
-}
-
-/// Adds the top-level descriptors of `more` to a domain of an earlier file.
-fn merge(into: &mut Parsed, more: Parsed, file: &mut File<'_>) {
-    if let Some((charge, at)) = more.charge {
-        match into.charge {
-            Some((other, _)) if other != charge => {
-                file.error(at, format!("charge differs from the domain's other file {}", into.file));
-            }
-            _ => file.error_unless(into.spec.charge == charge, at, || {
-                format!("charge has to be in the domain's first file {} too", into.file)
-            }),
-        }
-    } else if into.spec.charge != more.spec.charge {
-        file.error(
-            more.at,
-            format!("charge is missing here and set in the domain's other file {}", into.file),
-        );
-    }
-    if more.spec.partition != into.spec.partition {
-        file.error(more.at, format!("partition differs from the domain's other file {}", into.file));
-    }
-    for (composite, at) in more.top_level {
-        if into.top_level.iter().any(|(known, _)| *known == composite) {
-            let path = format!("{}.{composite}", into.spec.name);
-            file.error(at, format!("duplicate descriptor composite key '{path}'"));
-        }
-        into.top_level.push((composite, at));
-    }
-    into.spec.descriptors.extend(more.spec.descriptors);
-    into.named.extend(more.named);
-    into.patterns.extend(more.patterns);
 }

@@ -11,11 +11,11 @@ use saphyr_parser::{Event, Parser, ScalarStyle, ScanError, Span};
 
 /// Levels that may be nested.
 const MAX_DEPTH: usize = 64;
-/// Nodes of a document, aliases expanded.
+/// Nodes of a document, aliases expanded, unless its text is longer than this.
 const MAX_NODES: usize = 1_000_000;
 
 /// A place in a file, both numbers from 1.
-#[derive(Clone, Copy, Debug, Default, Eq, Ord, PartialEq, PartialOrd)]
+#[derive(Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct Position {
     /// Line.
     pub line: usize,
@@ -32,6 +32,30 @@ pub struct Node {
     pub value: Value,
     /// Nodes below and including it, aliases expanded.
     size: usize,
+    /// Levels of collections, aliases expanded; 0 for a scalar.
+    depth: usize,
+}
+
+impl Node {
+    fn new(at: Position, value: Value) -> Node {
+        let (mut size, mut depth) = (1_usize, 0);
+        let mut count = |node: &Node| {
+            size = size.saturating_add(node.size);
+            depth = depth.max(node.depth + 1);
+        };
+        match &value {
+            Value::Scalar { .. } => {}
+            Value::Sequence(items) => items.iter().for_each(|item| count(item)),
+            Value::Mapping(pairs) => pairs.iter().for_each(|(key, value)| {
+                count(key);
+                count(value);
+            }),
+        }
+        if !matches!(value, Value::Scalar { .. }) {
+            depth = depth.max(1);
+        }
+        Node { at, value, size, depth }
+    }
 }
 
 /// What a node is.
@@ -65,15 +89,30 @@ pub struct YamlError {
 /// Bad syntax, or more nesting, nodes or aliases than a rules file can need.
 pub fn parse(text: &str) -> Result<Option<Rc<Node>>, YamlError> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    let mut builder = Builder::default();
-    for event in Parser::new_from_str(text) {
+    // the parser would take a NUL for the end of the file
+    let legal = text.find(|c| !is_legal(c)).map_or(text, |place| &text[..place]);
+    let mut builder =
+        Builder { most: text.len().max(MAX_NODES), legal: legal.chars().count(), ..Builder::default() };
+    for event in Parser::new_from_str(legal) {
         let (event, span) = event.map_err(|error| scan_error(&error))?;
         if matches!(event, Event::DocumentEnd | Event::StreamEnd) {
-            break;
+            let cut = legal.len() < text.len() && span.start.index() >= builder.legal;
+            return if cut { Err(control_character(legal)) } else { Ok(builder.root) };
         }
         builder.take(event, span)?;
     }
     Ok(builder.root)
+}
+
+/// What YAML 1.1 calls printable.
+fn is_legal(c: char) -> bool {
+    matches!(c, '\t' | '\n' | '\r' | ' '..='~' | '\u{85}' | '\u{a0}'..='\u{fffd}' | '\u{10000}'..)
+}
+
+fn control_character(before: &str) -> YamlError {
+    let line = before.lines().count().max(1) + usize::from(before.ends_with('\n'));
+    let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
+    YamlError { at: Position { line, column }, text: "control characters are not allowed".to_owned() }
 }
 
 fn scan_error(error: &ScanError) -> YamlError {
@@ -95,6 +134,10 @@ struct Builder {
     open: Vec<Open>,
     anchors: HashMap<usize, Rc<Node>>,
     root: Option<Rc<Node>>,
+    /// Nodes that the document may have, aliases expanded.
+    most: usize,
+    /// Characters that are looked at.
+    legal: usize,
 }
 
 impl Builder {
@@ -105,7 +148,7 @@ impl Builder {
                 let string = tag.is_some_and(|tag| tag.suffix == "str" || tag.handle == "!");
                 let plain = style == ScalarStyle::Plain && !string;
                 let value = Value::Scalar { text: text.into_owned(), plain };
-                self.add(Rc::new(Node { at, value, size: 1 }), anchor, at)
+                self.add(Rc::new(Node::new(at, value)), anchor, at)
             }
             Event::SequenceStart(anchor, _) => self.begin(at, anchor, false),
             Event::MappingStart(anchor, _) => self.begin(at, anchor, true),
@@ -120,7 +163,7 @@ impl Builder {
 
     fn begin(&mut self, at: Position, anchor: usize, mapping: bool) -> Result<(), YamlError> {
         if self.open.len() >= MAX_DEPTH {
-            return Err(YamlError { at, text: format!("nested deeper than {MAX_DEPTH} levels") });
+            return Err(too_deep(at));
         }
         self.open.push(Open { at, anchor, items: Vec::new(), mapping });
         Ok(())
@@ -128,14 +171,16 @@ impl Builder {
 
     fn end(&mut self, at: Position) -> Result<(), YamlError> {
         let Some(Open { at: began, anchor, items, mapping }) = self.open.pop() else { return Ok(()) };
-        let size = items.iter().fold(1_usize, |size, item| size.saturating_add(item.size));
         let value = if mapping { Value::Mapping(pairs(items)) } else { Value::Sequence(items) };
-        self.add(Rc::new(Node { at: began, value, size }), anchor, at)
+        self.add(Rc::new(Node::new(began, value)), anchor, at)
     }
 
     fn add(&mut self, node: Rc<Node>, anchor: usize, at: Position) -> Result<(), YamlError> {
-        if node.size > MAX_NODES {
-            return Err(YamlError { at, text: format!("more than {MAX_NODES} nodes, aliases expanded") });
+        if node.size > self.most {
+            return Err(YamlError { at, text: format!("more than {} nodes, aliases expanded", self.most) });
+        }
+        if self.open.len() + node.depth > MAX_DEPTH {
+            return Err(too_deep(at));
         }
         if anchor > 0 {
             self.anchors.insert(anchor, node.clone());
@@ -146,6 +191,10 @@ impl Builder {
         }
         Ok(())
     }
+}
+
+fn too_deep(at: Position) -> YamlError {
+    YamlError { at, text: format!("nested deeper than {MAX_DEPTH} levels") }
 }
 
 fn pairs(items: Vec<Rc<Node>>) -> Vec<(Rc<Node>, Rc<Node>)> {

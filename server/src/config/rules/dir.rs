@@ -8,6 +8,8 @@ use super::{Problem, Source};
 
 /// Folders below folders that are followed; more is a loop of symlinks.
 const MAX_DEPTH: usize = 32;
+/// Folders that are read: symlinks may lead to each one along many ways.
+const MAX_FOLDERS: usize = 10_000;
 
 /// Which files count.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -26,9 +28,14 @@ pub struct DirOptions {
 /// # Errors
 /// Every file or folder that cannot be read.
 pub fn read_dir(dir: &Path, options: &DirOptions) -> Result<Vec<Source>, Vec<Problem>> {
-    let mut walk = Walk { options, sources: Vec::new(), problems: Vec::new(), above: HashSet::new() };
+    let mut walk =
+        Walk { options, sources: Vec::new(), problems: Vec::new(), above: HashSet::new(), folders: 0 };
     walk.folder(dir, "", 0);
     walk.sources.sort_by(|one, two| one.name.cmp(&two.name));
+    walk.problems.sort_by(|one, two| one.file.cmp(&two.file));
+    if walk.folders > MAX_FOLDERS {
+        walk.problem("", &format!("more than {MAX_FOLDERS} folders"));
+    }
     if walk.problems.is_empty() { Ok(walk.sources) } else { Err(walk.problems) }
 }
 
@@ -38,10 +45,15 @@ struct Walk<'o> {
     problems: Vec<Problem>,
     /// The real paths of the folders that are being read.
     above: HashSet<PathBuf>,
+    folders: usize,
 }
 
 impl Walk<'_> {
     fn folder(&mut self, folder: &Path, below: &str, depth: usize) {
+        self.folders += 1;
+        if self.folders > MAX_FOLDERS {
+            return;
+        }
         let (real, entries) =
             match fs::canonicalize(folder).and_then(|real| Ok((real, fs::read_dir(folder)?))) {
                 Ok(found) => found,
@@ -65,6 +77,7 @@ impl Walk<'_> {
         }
         let name = if below.is_empty() { name.to_owned() } else { format!("{below}/{name}") };
         match fs::metadata(path) {
+            _ if !self.may_count(&name) => {}
             Err(error) => self.problem(&name, &format!("cannot read the file: {error}")),
             Ok(found) if found.is_dir() => self.folder(path, &name, depth + 1),
             Ok(_) if !self.counts(&name) => {}
@@ -81,6 +94,15 @@ impl Walk<'_> {
                 Err(error) => self.problem(&name, &format!("cannot read the file: {error}")),
             },
         }
+    }
+
+    /// Whether it counts, or a file below it would.
+    fn may_count(&self, name: &str) -> bool {
+        self.counts(name)
+            || self.options.app_prefix.as_ref().is_some_and(|prefix| {
+                let below = format!("{}.", name.replace('/', "."));
+                format!("{prefix}.").starts_with(&below)
+            })
     }
 
     fn counts(&self, name: &str) -> bool {

@@ -1,27 +1,55 @@
 //! One file: from its bytes to the descriptors of a domain.
 
-use std::collections::HashMap;
+use std::collections::HashSet;
 use std::rc::Rc;
 
-use tollgate_core::rules::{Charge, DescriptorSpec, DomainSpec, Metadata};
+use tollgate_core::limit::Limit;
+use tollgate_core::rules::{Charge, DescriptorSpec, DomainSpec, Metadata, RuleSpec};
 
 use super::Problem;
 use super::keys::{self, Place, shown};
 use super::limit;
 use super::lint::{Named, Siblings};
-use super::map::{self, Map};
+use super::map::Map;
+use super::metadata;
+use super::report::{MAX_PROBLEMS, Report};
+use crate::config::yaml::scalar::{Resolved, resolve};
 use crate::config::yaml::{self, Node, Position, Value};
 
 const CHARGES: [(&str, Charge); 3] =
     [("each", Charge::Each), ("admitted", Charge::Admitted), ("all_or_nothing", Charge::AllOrNothing)];
 
+const NO_DOMAIN: &str = "config file cannot have empty domain";
 /// What is being read, and what is wrong with it so far.
+#[derive(Default)]
 pub(super) struct File<'f> {
     name: &'f str,
     domain: String,
     path: Vec<String>,
-    pub(super) errors: Vec<Problem>,
-    pub(super) warnings: Vec<Problem>,
+    errors: Report,
+    warnings: Report,
+    /// Where the first pass found something wrong, of which the second need not speak again.
+    broken: HashSet<Position>,
+}
+
+/// A descriptor as messages name it.
+pub(super) struct TopLevel {
+    pub(super) composite: String,
+    pub(super) at: Position,
+    /// Its step of the path.
+    pub(super) step: String,
+}
+
+/// The siblings below one descriptor.
+#[derive(Default)]
+struct Level {
+    /// `domain.key_value` of that descriptor.
+    trail: String,
+    specs: Vec<DescriptorSpec>,
+    top_level: Vec<TopLevel>,
+    /// Every composite so far.
+    known: HashSet<String>,
+    patterns: Siblings,
 }
 
 /// A file that has a domain.
@@ -32,8 +60,13 @@ pub(super) struct Parsed {
     pub(super) spec: DomainSpec,
     /// `charge`, if the file has it.
     pub(super) charge: Option<(Charge, Position)>,
-    pub(super) top_level: Vec<(String, Position)>,
+    /// Where `partition` stands, or else the domain's name.
+    pub(super) partition_at: Position,
+    /// The first rule that never charges what it refuses; the text is still empty.
+    pub(super) not_each: Option<Problem>,
+    pub(super) top_level: Vec<TopLevel>,
     pub(super) named: Vec<Named>,
+    /// The patterns of each level; those of the top level come last.
     pub(super) patterns: Vec<Siblings>,
 }
 
@@ -43,11 +76,12 @@ pub(super) struct Reading {
     pub(super) explicit_each: bool,
     named: Vec<Named>,
     patterns: Vec<Siblings>,
+    not_each: Option<Problem>,
 }
 
 impl<'f> File<'f> {
     pub(super) fn new(name: &'f str) -> File<'f> {
-        File { name, domain: String::new(), path: Vec::new(), errors: Vec::new(), warnings: Vec::new() }
+        File { name, ..File::default() }
     }
 
     fn problem(&self, at: Position, text: String) -> Problem {
@@ -58,10 +92,38 @@ impl<'f> File<'f> {
     }
 
     pub(super) fn error(&mut self, at: Position, text: String) {
-        let problem = self.problem(at, text);
-        if !self.errors.contains(&problem) {
-            self.errors.push(problem);
+        let mut errors = std::mem::take(&mut self.errors);
+        errors.add(at, text, |text| self.problem(at, text));
+        self.errors = errors;
+    }
+
+    /// An error of an earlier file that this one brings about.
+    pub(super) fn error_elsewhere(&mut self, at: &Problem, text: String) {
+        let position = Position { line: at.line, column: at.column };
+        self.errors.add(position, text, |text| Problem { text, ..at.clone() });
+    }
+
+    /// An error that the first pass finds.
+    pub(super) fn broken(&mut self, at: Position, text: String) {
+        self.broken_list(at);
+        self.error(at, text);
+    }
+
+    /// A list that holds such an error.
+    pub(super) fn broken_list(&mut self, at: Position) {
+        if self.broken.len() < MAX_PROBLEMS {
+            self.broken.insert(at);
         }
+    }
+
+    /// How many errors there are.
+    pub(super) fn error_count(&self) -> usize {
+        self.errors.count()
+    }
+
+    /// Everything that is wrong with the file, and everything that may not be meant.
+    pub(super) fn finish(self) -> (Vec<Problem>, Vec<Problem>) {
+        (self.errors.finish(self.name, "errors"), self.warnings.finish(self.name, "warnings"))
     }
 
     pub(super) fn error_unless(&mut self, holds: bool, at: Position, text: impl FnOnce() -> String) {
@@ -71,12 +133,16 @@ impl<'f> File<'f> {
     }
 
     pub(super) fn warn(&mut self, at: Position, text: String) {
-        let problem = self.problem(at, text);
-        self.warnings.push(problem);
+        let mut warnings = std::mem::take(&mut self.warnings);
+        warnings.add(at, text, |text| self.problem(at, text));
+        self.warnings = warnings;
     }
 
     /// A value of the wrong type.
     pub(super) fn unmarshal(&mut self, node: &Node, wanted: &str) {
+        if self.broken.contains(&node.at) {
+            return;
+        }
         let text =
             format!("error loading config file: yaml: unmarshal errors: {wanted}, not {}", shown(node));
         self.error(node.at, text);
@@ -115,7 +181,7 @@ impl<'f> File<'f> {
             }
         };
         let Some(root) = root.filter(|root| !is_null(root)) else {
-            self.error(Position { line: 1, column: 1 }, "config file cannot have empty domain".to_owned());
+            self.error(Position { line: 1, column: 1 }, NO_DOMAIN.to_owned());
             return None;
         };
         if !matches!(root.value, Value::Mapping(_)) {
@@ -125,85 +191,99 @@ impl<'f> File<'f> {
             );
             return None;
         }
+        self.domain = domain_of(&root);
         keys::check(&root, self);
         self.root(&root)
     }
 
     fn root(&mut self, root: &Node) -> Option<Parsed> {
         let map = Map::read(root, Place::Root, self)?;
-        let name = map.text("domain", self).unwrap_or_default().to_owned();
-        self.error_unless(!name.is_empty(), map.at("domain"), || {
-            "config file cannot have empty domain".to_owned()
-        });
+        let name = map.required("domain", NO_DOMAIN, self).unwrap_or_default().to_owned();
         self.domain.clone_from(&name);
         let charge = map.choice("charge", &CHARGES, self).map(|charge| (charge, map.at("charge")));
         let partition = map.text("partition", self).map(str::to_owned);
         let all_or_nothing = charge.is_some_and(|(charge, _)| charge == Charge::AllOrNothing);
-        self.error_unless(partition.is_none() || all_or_nothing, map.at("partition"), || {
-            "partition needs charge: all_or_nothing".to_owned()
-        });
+        let needs = || "partition needs charge: all_or_nothing".to_owned();
+        map.error_unless(partition.is_none() || all_or_nothing, "partition", needs, self);
         let chosen = charge.map(|(charge, _)| charge);
         let mut reading = Reading {
             charge: chosen.unwrap_or_default(),
             explicit_each: chosen == Some(Charge::Each),
             named: Vec::new(),
             patterns: Vec::new(),
+            not_each: None,
         };
         let items = map.list("descriptors", self);
-        let (descriptors, top_level) = self.descriptors(items, &name, &mut reading);
+        let Level { specs: descriptors, top_level, .. } = self.descriptors(items, &name, &mut reading);
         let spec = DomainSpec { name, charge: reading.charge, partition, descriptors };
-        let (named, patterns) = (reading.named, reading.patterns);
-        let file = self.name.to_owned();
-        Some(Parsed { file, at: map.at("domain"), spec, charge, top_level, named, patterns })
+        let at = map.at("domain");
+        Some(Parsed {
+            file: self.name.to_owned(),
+            at,
+            spec,
+            charge,
+            partition_at: if map.has("partition") { map.at("partition") } else { at },
+            not_each: reading.not_each,
+            top_level,
+            named: reading.named,
+            patterns: reading.patterns,
+        })
     }
 
-    /// The siblings below `trail`, and their composites.
-    fn descriptors(
-        &mut self,
-        items: &[Rc<Node>],
-        trail: &str,
-        reading: &mut Reading,
-    ) -> (Vec<DescriptorSpec>, Vec<(String, Position)>) {
-        let (mut specs, mut known, mut composites) = (Vec::new(), HashMap::new(), Vec::new());
-        let mut siblings = Siblings::default();
+    /// The siblings below `trail`.
+    fn descriptors(&mut self, items: &[Rc<Node>], trail: &str, reading: &mut Reading) -> Level {
+        let mut level = Level { trail: trail.to_owned(), ..Level::default() };
         for (place, item) in items.iter().enumerate() {
-            self.within(format!("descriptors[{place}]"), |file| {
-                let Some(map) = Map::read(item, Place::Descriptor, file) else { return };
-                let key = map.text("key", file).unwrap_or_default().to_owned();
-                let value = map.text("value", file).unwrap_or_default().to_owned();
-                file.error_unless(!key.is_empty(), map.at("key"), || "descriptor has empty key".to_owned());
-                let composite = if value.is_empty() { key.clone() } else { format!("{key}_{value}") };
-                let trail = format!("{trail}.{composite}");
-                file.error_unless(known.insert(composite.clone(), ()).is_none(), map.at, || {
-                    format!("duplicate descriptor composite key '{trail}'")
-                });
-                siblings.add(&composite, file.place(map.at));
-                composites.push((composite.clone(), map.at));
-                specs.push(file.descriptor(
-                    &map,
-                    DescriptorSpec { key, value, ..Default::default() },
-                    &trail,
-                    reading,
-                ));
-            });
+            let step = format!("descriptors[{place}]");
+            self.within(step.clone(), |file| file.sibling(item, step, &mut level, reading));
         }
-        reading.patterns.push(siblings);
-        (specs, composites)
+        reading.patterns.push(std::mem::take(&mut level.patterns));
+        level
+    }
+
+    fn sibling(&mut self, item: &Node, step: String, level: &mut Level, reading: &mut Reading) {
+        let Some(map) = Map::read(item, Place::Descriptor, self) else { return };
+        let composite = self.composite(&map, level);
+        let trail = format!("{}.{composite}", level.trail);
+        level.specs.push(self.descriptor(&map, &composite, &trail, reading));
+        level.top_level.push(TopLevel { composite, at: map.at, step });
+    }
+
+    /// `key` or `key_value`, which no other sibling may have.
+    fn composite(&mut self, map: &Map<'_>, level: &mut Level) -> String {
+        let key = map.required("key", "descriptor has empty key", self);
+        let value = map.text("value", self).filter(|value| !value.is_empty());
+        let composite = match (key, value) {
+            (None, _) => return String::new(),
+            (Some(key), None) => key.to_owned(),
+            (Some(key), Some(value)) => format!("{key}_{value}"),
+        };
+        let text = || format!("duplicate descriptor composite key '{}.{composite}'", level.trail);
+        self.error_unless(!level.known.contains(&composite), map.at, text);
+        level.known.insert(composite.clone());
+        if composite.contains('*') {
+            level.patterns.add(&composite, self.place(map.at));
+        }
+        composite
     }
 
     fn descriptor(
         &mut self,
         map: &Map<'_>,
-        mut spec: DescriptorSpec,
+        composite: &str,
         trail: &str,
         reading: &mut Reading,
     ) -> DescriptorSpec {
-        let composite =
-            if spec.value.is_empty() { spec.key.clone() } else { format!("{}_{}", spec.key, spec.value) };
+        let text = |name: &str, file: &mut Self| map.text(name, file).unwrap_or_default().to_owned();
+        let mut spec =
+            DescriptorSpec { key: text("key", self), value: text("value", self), ..Default::default() };
         spec.share_threshold = map.flag("share_threshold", self);
-        self.error_unless(!spec.share_threshold || composite.contains('*'), map.at("share_threshold"), || {
-            format!("share_threshold can only be used with wildcard values (containing '*'), but found key '{composite}'")
-        });
+        let shared = || {
+            format!(
+                "share_threshold can only be used with wildcard values (containing '*'), but found key '{composite}'"
+            )
+        };
+        map.error_unless(!spec.share_threshold || composite.contains('*'), "share_threshold", shared, self);
         spec.shadow = map.flag("shadow_mode", self);
         spec.alternative = map.flag("quota_mode", self);
         spec.detailed_metric = map.flag("detailed_metric", self);
@@ -212,42 +292,65 @@ impl<'f> File<'f> {
         if let Some(node) = map.node("rate_limit") {
             let rule = self.within("rate_limit".to_owned(), |file| limit::rule(node, reading, file));
             if let Some(rule) = &rule {
-                let replaces = rule.replaces.clone();
-                reading.named.push(Named { name: rule.name.clone(), replaces, place: self.place(node.at) });
+                reading.named.extend(self.named(rule, node.at));
+            }
+            if rule.as_ref().is_some_and(|rule| !matches!(rule.limit, None | Some(Limit::FixedWindow(_)))) {
+                reading
+                    .not_each
+                    .get_or_insert_with(|| self.within("rate_limit".to_owned(), |file| file.place(node.at)));
             }
             spec.rule = rule;
         } else {
             self.warn_without_limit(map);
         }
         let items = map.list("descriptors", self);
-        spec.descriptors = self.descriptors(items, trail, reading).0;
+        spec.descriptors = self.descriptors(items, trail, reading).specs;
         spec
     }
 
     fn warn_without_limit(&mut self, map: &Map<'_>) {
         for key in ["shadow_mode", "quota_mode", "detailed_metric", "metadata"] {
             if map.has(key) {
-                self.warn(
-                    map.at(key),
-                    format!("'{key}' has no effect: this descriptor has no rate_limit of its own"),
-                );
+                let text = format!("'{key}' has no effect: this descriptor has no rate_limit of its own");
+                map.warn(key, text, self);
             }
         }
     }
 
     fn metadata(&mut self, map: &Map<'_>) -> Option<Metadata> {
         let node = map.node("metadata")?;
-        if !matches!(node.value, Value::Mapping(_)) {
-            self.unmarshal(node, "metadata has to be a mapping");
-            return None;
-        }
-        map::metadata(node).map_err(|(at, why)| self.error(at, format!("error parsing metadata: {why}"))).ok()
+        self.within("metadata".to_owned(), |file| {
+            if !matches!(node.value, Value::Mapping(_)) {
+                file.unmarshal(node, "metadata has to be a mapping");
+                return None;
+            }
+            let read = metadata::read(node);
+            read.map_err(|(at, why)| file.error(at, format!("error parsing metadata: {why}"))).ok()
+        })
+    }
+
+    fn named(&self, rule: &RuleSpec, at: Position) -> Option<Named> {
+        let linked = !rule.name.is_empty() || !rule.replaces.is_empty();
+        linked.then(|| Named {
+            name: rule.name.clone(),
+            replaces: rule.replaces.clone(),
+            place: self.place(at),
+        })
     }
 }
 
 fn is_null(node: &Node) -> bool {
-    use yaml::scalar::{Resolved, resolve};
     matches!(&node.value, Value::Scalar { text, plain: true } if resolve(text) == Resolved::Null)
+}
+
+/// The domain as far as messages need it before it is read.
+fn domain_of(root: &Node) -> String {
+    let Value::Mapping(pairs) = &root.value else { return String::new() };
+    let is_domain = |key: &Node| matches!(&key.value, Value::Scalar { text, .. } if text == "domain");
+    match pairs.iter().rfind(|(key, _)| is_domain(key)).map(|(_, value)| &value.value) {
+        Some(Value::Scalar { text, plain }) if !plain || resolve(text) != Resolved::Null => text.clone(),
+        _ => String::new(),
+    }
 }
 
 fn line_of(bytes: &[u8], place: usize) -> Position {

@@ -11,7 +11,7 @@ use super::file::{File, Reading};
 use super::keys::Place;
 use super::map::Map;
 use crate::config::settings::duration;
-use crate::config::yaml::{Node, Position};
+use crate::config::yaml::Node;
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Algorithm {
@@ -58,7 +58,7 @@ const OF_LIMITS: [&str; 8] =
 
 /// Reads `node`; `None` if it is wrong.
 pub(super) fn rule(node: &Node, reading: &Reading, file: &mut File<'_>) -> Option<RuleSpec> {
-    let before = file.errors.len();
+    let before = file.error_count();
     let map = Map::read(node, Place::RateLimit, file)?;
     let name = map.text("name", file).unwrap_or_default().to_owned();
     let replaces = replaces(&map, &name, file);
@@ -68,11 +68,13 @@ pub(super) fn rule(node: &Node, reading: &Reading, file: &mut File<'_>) -> Optio
         check_unlimited(&map, file);
         (None, Quota::default(), Span::ZERO)
     } else {
-        let terms = Terms::read(&map, accuracy, file)?;
+        let terms = Terms::read(&map, accuracy, file);
+        check_charge(&map, reading, file);
+        let terms = terms?;
         (Some(terms.limit(&map, reading, file)?), terms.quota, terms.max_hold)
     };
     let rule = RuleSpec { limit, quota, name, replaces, on_failure, accuracy, max_hold };
-    (file.errors.len() == before).then_some(rule)
+    (file.error_count() == before).then_some(rule)
 }
 
 fn replaces(map: &Map<'_>, own: &str, file: &mut File<'_>) -> Vec<String> {
@@ -80,15 +82,10 @@ fn replaces(map: &Map<'_>, own: &str, file: &mut File<'_>) -> Vec<String> {
     for (place, item) in map.list("replaces", file).iter().enumerate() {
         file.within(format!("replaces[{place}]"), |file| {
             let Some(entry) = Map::read(item, Place::Replaces, file) else { return };
-            let name = entry.text("name", file).unwrap_or_default();
-            if name.is_empty() {
-                file.error(entry.at, "should not have an empty replaces entry".to_owned());
-            } else if name == own {
-                file.error(
-                    entry.at("name"),
-                    "replaces should not contain name of same descriptor".to_owned(),
-                );
-            }
+            let missing = "should not have an empty replaces entry";
+            let Some(name) = entry.required("name", missing, file) else { return };
+            let same = || "replaces should not contain name of same descriptor".to_owned();
+            entry.error_unless(name != own, "name", same, file);
             names.push(name.to_owned());
         });
     }
@@ -97,12 +94,11 @@ fn replaces(map: &Map<'_>, own: &str, file: &mut File<'_>) -> Vec<String> {
 
 fn check_unlimited(map: &Map<'_>, file: &mut File<'_>) {
     let unit = map.text("unit", file).and_then(Unit::parse);
-    file.error_unless(unit.is_none(), map.at("unit"), || {
-        "should not specify rate limit unit when unlimited".to_owned()
-    });
+    let text = || "should not specify rate limit unit when unlimited".to_owned();
+    map.error_unless(unit.is_none(), "unit", text, file);
     map.number("requests_per_unit", file);
     for key in OF_LIMITS.into_iter().filter(|key| map.has(key)) {
-        file.error(map.at(key), format!("should not specify {key} when unlimited"));
+        map.error(key, format!("should not specify {key} when unlimited"), file);
     }
 }
 
@@ -125,11 +121,11 @@ impl Terms {
         }
         let unit = unit(map, file);
         let multiplier = map.number("unit_multiplier", file).unwrap_or(1);
-        file.error_unless(multiplier > 0, map.at("unit_multiplier"), || {
-            "unit_multiplier must not be 0".to_owned()
-        });
+        let zero = || "unit_multiplier must not be 0".to_owned();
+        map.error_unless(multiplier > 0, "unit_multiplier", zero, file);
         if !map.has("requests_per_unit") {
-            file.warn(map.at, "requests_per_unit is missing and so 0: this refuses every request".to_owned());
+            let text = "requests_per_unit is missing and so 0: this refuses every request";
+            map.warn("requests_per_unit", text.to_owned(), file);
         }
         let requests_per_unit = map.number("requests_per_unit", file).unwrap_or(0);
         let burst = map.number("burst", file).unwrap_or(requests_per_unit.max(1)).into();
@@ -137,34 +133,30 @@ impl Terms {
         let max_hold = max_hold(map, file);
         let precision = map.choice("precision", &PRECISIONS, file).unwrap_or(Precision::Counter);
         let never_leased = chosen == Algorithm::LeakyBucket || precision == Precision::Log;
-        file.error_unless(accuracy != Accuracy::Leased || !never_leased, map.at("accuracy"), || {
-            "a leaky bucket or an exact log cannot be leased".to_owned()
-        });
+        let cannot = || "a leaky bucket or an exact log cannot be leased".to_owned();
+        map.error_unless(accuracy != Accuracy::Leased || !never_leased, "accuracy", cannot, file);
         let quota = Quota { requests_per_unit, unit: unit?, multiplier: multiplier.max(1) };
         Some(Terms { algorithm: chosen, quota, burst, queue, max_hold, precision })
     }
 
     fn limit(&self, map: &Map<'_>, reading: &Reading, file: &mut File<'_>) -> Option<Limit> {
         let fixed = self.algorithm == Algorithm::FixedWindow;
-        file.error_unless(fixed || !reading.explicit_each, map.at("algorithm"), || {
-            "charge: each is for fixed windows only: other algorithms never charge what they refuse"
-                .to_owned()
-        });
         let window = self.window(map, file)?;
-        // a limit of nothing refuses everything, whatever the algorithm
-        let built = if fixed || self.quota.requests_per_unit == 0 {
-            let refused =
-                if fixed && reading.charge == Charge::Each { Refused::Counts } else { Refused::Free };
-            FixedWindow::new(self.quota.requests_per_unit.into(), window, refused).map(Limit::FixedWindow)
-        } else {
-            self.other_algorithm()
-        };
-        built.map_err(|error| file.error(place_of(&error, map), error.to_string())).ok()
+        let refused = if fixed && reading.charge == Charge::Each { Refused::Counts } else { Refused::Free };
+        let counted = FixedWindow::new(self.quota.requests_per_unit.into(), window, refused);
+        let built = counted.map(Limit::FixedWindow).and_then(|counted| match self.quota.requests_per_unit {
+            _ if fixed => Ok(counted),
+            // a limit of nothing refuses everything, whatever the algorithm; what else it says has to be right
+            0 => self.other_algorithm().map(|_| counted),
+            _ => self.other_algorithm(),
+        });
+        built.map_err(|error| limit_error(&error, map, file)).ok()
     }
 
     fn other_algorithm(&self) -> Result<Limit, LimitError> {
         let (requests, length) = (u64::from(self.quota.requests_per_unit), self.quota.span());
-        let rate = || Rate::new(requests, length);
+        let nothing = requests == 0;
+        let rate = || if nothing { Rate::new(1, Span::from_secs(1)) } else { Rate::new(requests, length) };
         match (self.algorithm, self.precision) {
             (Algorithm::TokenBucket, _) => TokenBucket::new(rate()?, self.burst).map(Limit::TokenBucket),
             (Algorithm::LeakyBucket, _) => LeakyBucket::new(rate()?, self.queue).map(Limit::LeakyBucket),
@@ -178,16 +170,13 @@ impl Terms {
         let anchored = map.flag("anchored", file);
         match zone {
             Some(_) if anchored => {
-                file.error(map.at("anchored"), "a window is either anchored or in a time_zone".to_owned());
+                map.error("anchored", "a window is either anchored or in a time_zone".to_owned(), file);
                 None
             }
             Some(zone) => {
                 let unit = self.quota.unit.calendar()?;
                 let calendar = Calendar::new(unit, self.quota.multiplier, zone);
-                calendar
-                    .map(Window::Calendar)
-                    .map_err(|error| file.error(place_of(&error, map), error.to_string()))
-                    .ok()
+                calendar.map(Window::Calendar).map_err(|error| limit_error(&error, map, file)).ok()
             }
             None if anchored => Some(Window::Anchored(self.quota.span())),
             None => Some(Window::Epoch(self.quota.span())),
@@ -202,18 +191,27 @@ fn check_algorithm(map: &Map<'_>, algorithm: Algorithm, file: &mut File<'_>) {
     for (key, algorithms) in ONLY_FOR {
         if map.has(key) && !algorithms.contains(&algorithm) {
             let names: Vec<&str> = algorithms.iter().map(|&algorithm| name(algorithm)).collect();
-            file.error(
-                map.at(key),
-                format!("{key} is for {} only, not for {}", names.join(", "), name(algorithm)),
-            );
+            let text = format!("{key} is for {} only, not for {}", names.join(", "), name(algorithm));
+            map.error(key, text, file);
         }
     }
 }
 
+/// Other algorithms than the fixed window never charge what they refuse.
+fn check_charge(map: &Map<'_>, reading: &Reading, file: &mut File<'_>) {
+    let name = map.text("algorithm", file).unwrap_or_default();
+    let fixed =
+        !ALGORITHMS.iter().any(|(known, algorithm)| *known == name && *algorithm != Algorithm::FixedWindow);
+    let text = || {
+        "charge: each is for fixed windows only: other algorithms never charge what they refuse".to_owned()
+    };
+    map.error_unless(fixed || !reading.explicit_each, "algorithm", text, file);
+}
+
 fn unit(map: &Map<'_>, file: &mut File<'_>) -> Option<Unit> {
-    let text = map.text("unit", file).unwrap_or_default();
+    let text = map.required("unit", "invalid rate limit unit ''", file)?;
     let unit = Unit::parse(text);
-    file.error_unless(unit.is_some(), map.at("unit"), || format!("invalid rate limit unit '{text}'"));
+    map.error_unless(unit.is_some(), "unit", || format!("invalid rate limit unit '{text}'"), file);
     unit
 }
 
@@ -222,20 +220,21 @@ fn max_hold(map: &Map<'_>, file: &mut File<'_>) -> Span {
     match duration::parse(text) {
         Some(time) => Span::from_micros(u64::try_from(time.as_micros()).unwrap_or(u64::MAX)),
         None => {
-            file.error(map.at("max_hold"), format!("max_hold '{text}' is no duration such as 15ms or 1s"));
+            map.error("max_hold", format!("max_hold '{text}' is no duration such as 15ms or 1s"), file);
             Span::ZERO
         }
     }
 }
 
-/// The key that an error of a limit is about.
-fn place_of(error: &LimitError, map: &Map<'_>) -> Position {
-    map.at(match error {
+/// Reports `error` at the key that it is about.
+fn limit_error(error: &LimitError, map: &Map<'_>, file: &mut File<'_>) {
+    let key = match error {
         LimitError::Burst(_) => "burst",
         LimitError::Queue(_) => "queue",
         LimitError::Zone(_) => "time_zone",
         LimitError::Window(_) if map.has("unit_multiplier") => "unit_multiplier",
         LimitError::Window(_) => "unit",
         LimitError::Rate { .. } | LimitError::Limit(_) | LimitError::Log(_) => "requests_per_unit",
-    })
+    };
+    map.error(key, error.to_string(), file);
 }

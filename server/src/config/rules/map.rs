@@ -1,15 +1,16 @@
 //! Typed access to the fields of one mapping.
 
-use tollgate_core::rules::Metadata;
+use std::rc::Rc;
 
 use super::file::File;
-use super::keys::{Place, shown};
+use super::keys::{Place, is_known, is_merge};
 use crate::config::yaml::scalar::{Resolved, resolve};
 use crate::config::yaml::{Node, Position, Value};
 
 /// The fields of a mapping: merges resolved, of two equal keys the last one.
 pub(super) struct Map<'n> {
     pub(super) at: Position,
+    /// Only keys that a rules file may contain, so a few at most.
     fields: Vec<Field<'n>>,
 }
 
@@ -17,6 +18,15 @@ struct Field<'n> {
     name: &'n str,
     at: Position,
     value: &'n Node,
+    origin: Origin,
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Origin {
+    /// Written in the mapping itself.
+    Own,
+    /// Taken over from another mapping with `<<`.
+    Merged,
 }
 
 impl<'n> Map<'n> {
@@ -28,76 +38,98 @@ impl<'n> Map<'n> {
         };
         let mut map = Map { at: node.at, fields: Vec::new() };
         for (key, value) in pairs {
-            if let Value::Scalar { text, .. } = &key.value
-                && text != "<<"
-            {
-                map.set(text, key.at, value, file);
-            }
-        }
-        for (key, value) in pairs {
-            if matches!(&key.value, Value::Scalar { text, .. } if text == "<<") {
-                map.merge(value);
+            if is_merge(key) {
+                map.merge(value, key.at, file);
+            } else if let Some(name) = known_name(key) {
+                map.set(Field { name, at: key.at, value, origin: Origin::Own }, key.at, file);
             }
         }
         map.check_places(place, file);
         Some(map)
     }
 
-    fn set(&mut self, name: &'n str, at: Position, value: &'n Node, file: &mut File<'_>) {
-        match self.fields.iter_mut().find(|field| field.name == name) {
-            None => self.fields.push(Field { name, at, value }),
-            Some(field) => {
-                let first = field.at.line;
-                file.warn(
-                    at,
-                    format!("key '{name}' stands here again (first in line {first}): the last one counts"),
-                );
-                *field = Field { name, at, value };
+    /// Sets a field because of what stands at `at`. As in the reference the last one counts, be it merged or not.
+    fn set(&mut self, new: Field<'n>, at: Position, file: &mut File<'_>) {
+        let name = new.name;
+        let Some(field) = self.fields.iter_mut().find(|field| field.name == name) else {
+            return self.fields.push(new);
+        };
+        let line = field.at.line;
+        let old = std::mem::replace(field, new);
+        match (old.origin, field.origin) {
+            (Origin::Own, Origin::Own) => file.warn(
+                at,
+                format!("key '{name}' stands here again (first in line {line}): the last one counts"),
+            ),
+            (Origin::Own, Origin::Merged) => {
+                file.warn(at, format!("<< replaces '{name}' of line {line}: the last one counts"));
             }
+            (Origin::Merged, _) => {}
         }
     }
 
-    /// Takes over what is not set here; of several mappings the first one wins.
-    fn merge(&mut self, value: &'n Node) {
+    /// Takes over the fields of one mapping, or of several of which the first one wins.
+    fn merge(&mut self, value: &'n Node, at: Position, file: &mut File<'_>) {
         match &value.value {
-            Value::Sequence(items) => items.iter().for_each(|item| self.merge(item)),
-            Value::Mapping(pairs) => {
-                for (key, value) in pairs {
-                    self.inherit(key, value);
+            Value::Sequence(items) => items.iter().rev().for_each(|item| self.merge(item, at, file)),
+            Value::Mapping(pairs) => pairs.iter().for_each(|(key, value)| {
+                if is_merge(key) {
+                    self.merge(value, at, file);
+                } else if let Some(name) = known_name(key) {
+                    self.set(Field { name, at: key.at, value, origin: Origin::Merged }, at, file);
                 }
-            }
+            }),
             Value::Scalar { .. } => {}
-        }
-    }
-
-    fn inherit(&mut self, key: &'n Node, value: &'n Node) {
-        let Value::Scalar { text, .. } = &key.value else { return };
-        if text == "<<" {
-            return self.merge(value);
-        }
-        if !self.fields.iter().any(|field| field.name == text) {
-            self.fields.push(Field { name: text, at: key.at, value });
         }
     }
 
     /// A key of the reference in the wrong place does nothing, which it accepts; one of ours is an error.
     fn check_places(&self, place: Place, file: &mut File<'_>) {
         for field in self.fields.iter().filter(|field| !place.takes(field.name)) {
-            let name = field.name;
-            if let Some(other) = Place::of_reference_key(name) {
-                let text =
-                    format!("'{name}' has no effect in {}: it belongs to {}", place.name(), other.name());
-                file.warn(field.at, text);
-            } else if let Some(other) = Place::of_own_key(name) {
-                let text = format!("'{name}' does not belong to {} but to {}", place.name(), other.name());
-                file.error(field.at, text);
+            let (name, here) = (field.name, place.name());
+            let step = name.to_owned();
+            match (Place::of_reference_key(name), Place::of_own_key(name)) {
+                (Some(other), _) => {
+                    let text = format!("'{name}' has no effect in {here}: it belongs to {}", other.name());
+                    file.within(step, |file| file.warn(field.at, text));
+                }
+                (None, Some(other)) => {
+                    let text = format!("'{name}' does not belong to {here} but to {}", other.name());
+                    file.within(step, |file| file.error(field.at, text));
+                }
+                (None, None) => {}
             }
         }
     }
 
-    /// Where `name` stands; the mapping itself if it does not.
+    fn field(&self, name: &str) -> Option<&Field<'n>> {
+        self.fields.iter().find(|field| field.name == name)
+    }
+
+    /// Where the value of `name` stands; the mapping itself if it does not.
     pub(super) fn at(&self, name: &str) -> Position {
-        self.fields.iter().find(|field| field.name == name).map_or(self.at, |field| field.value.at)
+        self.field(name).map_or(self.at, |field| field.value.at)
+    }
+
+    /// An error about the value of `name`, or about its absence.
+    pub(super) fn error(&self, name: &str, text: String, file: &mut File<'_>) {
+        file.within(name.to_owned(), |file| file.error(self.at(name), text));
+    }
+
+    pub(super) fn error_unless(
+        &self,
+        holds: bool,
+        name: &str,
+        text: impl FnOnce() -> String,
+        file: &mut File<'_>,
+    ) {
+        if !holds {
+            self.error(name, text(), file);
+        }
+    }
+
+    pub(super) fn warn(&self, name: &str, text: String, file: &mut File<'_>) {
+        file.within(name.to_owned(), |file| file.warn(self.at(name), text));
     }
 
     pub(super) fn has(&self, name: &str) -> bool {
@@ -107,11 +139,7 @@ impl<'n> Map<'n> {
     /// The value of `name`, unless it is missing or null.
     pub(super) fn node(&self, name: &str) -> Option<&'n Node> {
         let null = |node: &&Node| matches!(&node.value, Value::Scalar { text, plain: true } if resolve(text) == Resolved::Null);
-        self.fields
-            .iter()
-            .find(|field| field.name == name)
-            .map(|field| field.value)
-            .filter(|node| !null(node))
+        self.field(name).map(|field| field.value).filter(|node| !null(node))
     }
 
     /// A text: whatever the scalar looks like, its source.
@@ -120,10 +148,18 @@ impl<'n> Map<'n> {
         match &node.value {
             Value::Scalar { text, .. } => Some(text),
             _ => {
-                file.unmarshal(node, &format!("{name} has to be a text"));
+                wrong(name, node, "a text", file);
                 None
             }
         }
+    }
+
+    /// A text that must be there; `None`, after an error that says `missing`, if there is none.
+    pub(super) fn required(&self, name: &str, missing: &str, file: &mut File<'_>) -> Option<&'n str> {
+        let text = self.text(name, file).unwrap_or_default();
+        let mistyped = self.node(name).is_some_and(|node| !matches!(node.value, Value::Scalar { .. }));
+        self.error_unless(!text.is_empty() || mistyped, name, || missing.to_owned(), file);
+        Some(text).filter(|text| !text.is_empty())
     }
 
     /// A boolean; false if it is missing.
@@ -134,7 +170,7 @@ impl<'n> Map<'n> {
         {
             return flag;
         }
-        file.unmarshal(node, &format!("{name} has to be true or false"));
+        wrong(name, node, "true or false", file);
         false
     }
 
@@ -147,16 +183,16 @@ impl<'n> Map<'n> {
         {
             return Some(number);
         }
-        file.unmarshal(node, &format!("{name} has to be an integer from 0 to 4294967295"));
+        wrong(name, node, "an integer from 0 to 4294967295", file);
         None
     }
 
     /// The mappings of a list; none if it is missing.
-    pub(super) fn list(&self, name: &str, file: &mut File<'_>) -> &'n [std::rc::Rc<Node>] {
+    pub(super) fn list(&self, name: &str, file: &mut File<'_>) -> &'n [Rc<Node>] {
         match self.node(name).map(|node| (node, &node.value)) {
             Some((_, Value::Sequence(items))) => items,
             Some((node, _)) => {
-                file.unmarshal(node, &format!("{name} has to be a list"));
+                wrong(name, node, "a list", file);
                 &[]
             }
             None => &[],
@@ -174,47 +210,19 @@ impl<'n> Map<'n> {
         let found = choices.iter().find(|(word, _)| *word == text).map(|&(_, choice)| choice);
         if found.is_none() {
             let words: Vec<&str> = choices.iter().map(|&(word, _)| word).collect();
-            file.error(self.at(name), format!("{name} '{text}' is none of {}", words.join(", ")));
+            self.error(name, format!("{name} '{text}' is none of {}", words.join(", ")), file);
         }
         found
     }
 }
 
-/// A value of `metadata` as a protobuf `Value`.
-pub(super) fn metadata(node: &Node) -> Result<Metadata, (Position, String)> {
-    match &node.value {
-        Value::Scalar { text, plain: false } => Ok(Metadata::String(text.clone())),
-        Value::Scalar { text, plain: true } => match resolve(text) {
-            Resolved::Null => Ok(Metadata::Null),
-            Resolved::Bool(flag) => Ok(Metadata::Bool(flag)),
-            #[expect(clippy::cast_precision_loss, reason = "protobuf numbers are doubles")]
-            Resolved::Int(number) => Ok(Metadata::Number(number as f64)),
-            Resolved::Float(number) if number.is_finite() => Ok(Metadata::Number(number)),
-            Resolved::Float(_) => Err((node.at, format!("{} is not finite", shown(node)))),
-            Resolved::Text => Ok(Metadata::String(text.clone())),
-        },
-        Value::Sequence(items) => {
-            items.iter().map(|item| metadata(item)).collect::<Result<_, _>>().map(Metadata::List)
-        }
-        Value::Mapping(pairs) => {
-            let mut fields: Vec<(String, Metadata)> = Vec::new();
-            for (key, value) in pairs {
-                let (name, value) = (field_name(key)?, metadata(value)?);
-                fields.retain(|(known, _)| *known != name);
-                fields.push((name, value));
-            }
-            Ok(Metadata::Struct(fields))
-        }
-    }
+fn wrong(name: &str, node: &Node, wanted: &str, file: &mut File<'_>) {
+    file.within(name.to_owned(), |file| file.unmarshal(node, &format!("{name} has to be {wanted}")));
 }
 
-/// YAML 1.1 reads the key `y` as a boolean, and so its text is `true`.
-fn field_name(key: &Node) -> Result<String, (Position, String)> {
+fn known_name(key: &Node) -> Option<&str> {
     match &key.value {
-        Value::Scalar { text, plain } => Ok(match resolve(text) {
-            Resolved::Bool(flag) if *plain => flag.to_string(),
-            _ => text.clone(),
-        }),
-        _ => Err((key.at, "a key has to be a text".to_owned())),
+        Value::Scalar { text, .. } if is_known(text) => Some(text),
+        _ => None,
     }
 }

@@ -9,7 +9,7 @@ pub enum Resolved {
     Bool(bool),
     /// An integer of at most 64 bits: decimal, `0x`, `0b`, octal with a leading 0, with underscores.
     Int(i128),
-    /// An integer beyond that, or a number with a point or an exponent.
+    /// A decimal integer beyond that, or a number with a point or an exponent.
     Float(f64),
     /// Anything else.
     Text,
@@ -60,11 +60,11 @@ fn integer(text: &str) -> Option<Resolved> {
     let magnitude = i128::from_str_radix(digits, radix).ok();
     let number = magnitude.map(|magnitude| if negative { -magnitude } else { magnitude });
     let fits = |number: &i128| (i128::from(i64::MIN)..=i128::from(u64::MAX)).contains(number);
-    Some(number.filter(fits).map_or(Resolved::Float(f64::INFINITY), Resolved::Int))
+    number.filter(fits).map(Resolved::Int)
 }
 
 fn float(text: &str) -> Option<f64> {
     let legal = |c: char| c.is_ascii_digit() || "+-.eE".contains(c);
     let digit = text.chars().any(|c| c.is_ascii_digit());
-    text.parse().ok().filter(|_| digit && text.chars().all(legal))
+    text.parse().ok().filter(|number: &f64| digit && number.is_finite() && text.chars().all(legal))
 }
