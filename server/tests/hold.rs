@@ -1,8 +1,6 @@
 //! A leaky bucket over RLS: answers are held until the caller's turn, within deadline and `max_hold`; callers
 //! who go away give their place back. Time stands still and is moved by the tests.
 
-#![expect(clippy::unwrap_used, reason = "a test may panic")]
-
 mod rls_world;
 
 use std::sync::Arc;

@@ -1,8 +1,6 @@
 //! The rate limit service as its callers see it, on a clock that the test moves. Real Envoy and gRPC clients are
 //! in `e2e/`; here every status, text and number of the reference is fixed.
 
-#![expect(clippy::unwrap_used, reason = "a test may panic")]
-
 mod rls_world;
 
 use rls_world::{World, descriptor, request};

@@ -1,4 +1,3 @@
-use std::hint::black_box;
 use std::thread;
 
 use tollgate_core::limit::{FixedState, FixedWindow, Limit, Refused, State, Window};
