@@ -14,6 +14,9 @@ const MAX_DEPTH: usize = 64;
 /// Nodes of a document, aliases expanded, unless its text is longer than this.
 const MAX_NODES: usize = 1_000_000;
 
+/// Text that weighs as much as a node: an alias of a long one must not multiply it.
+const BYTES_PER_NODE: usize = 64;
+
 /// A place in a file, both numbers from 1.
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct Position {
@@ -30,7 +33,7 @@ pub struct Node {
     pub at: Position,
     /// What it is.
     pub value: Value,
-    /// Nodes below and including it, aliases expanded.
+    /// Nodes below and including it, aliases expanded; long texts count as several.
     size: usize,
     /// Levels of collections, aliases expanded; 0 for a scalar.
     depth: usize,
@@ -44,7 +47,7 @@ impl Node {
             depth = depth.max(node.depth + 1);
         };
         match &value {
-            Value::Scalar { .. } => {}
+            Value::Scalar { text, .. } => size = size.saturating_add(text.len() / BYTES_PER_NODE),
             Value::Sequence(items) => items.iter().for_each(|item| count(item)),
             Value::Mapping(pairs) => pairs.iter().for_each(|(key, value)| {
                 count(key);
@@ -91,8 +94,12 @@ pub fn parse(text: &str) -> Result<Option<Rc<Node>>, YamlError> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     // the parser would take a NUL for the end of the file
     let legal = text.find(|c| !is_legal(c)).map_or(text, |place| &text[..place]);
-    let mut builder =
-        Builder { most: text.len().max(MAX_NODES), legal: legal.chars().count(), ..Builder::default() };
+    let mut builder = Builder {
+        most: text.len().max(MAX_NODES),
+        legal: legal.chars().count(),
+        last_line: legal.rsplit(['\n', '\r']).next().unwrap_or_default().chars().count(),
+        ..Builder::default()
+    };
     for event in Parser::new_from_str(legal) {
         let (event, span) = event.map_err(|error| scan_error(&error))?;
         if matches!(event, Event::DocumentEnd | Event::StreamEnd) {
@@ -138,6 +145,8 @@ struct Builder {
     most: usize,
     /// Characters that are looked at.
     legal: usize,
+    /// Characters after the last line break.
+    last_line: usize,
 }
 
 impl Builder {
@@ -147,7 +156,11 @@ impl Builder {
             Event::Scalar(text, style, anchor, tag) => {
                 let string = tag.is_some_and(|tag| tag.suffix == "str" || tag.handle == "!");
                 let plain = style == ScalarStyle::Plain && !string;
-                let value = Value::Scalar { text: text.into_owned(), plain };
+                let mut text = text.into_owned();
+                if self.is_cut_short(style, span) && text.ends_with('\n') {
+                    text.pop();
+                }
+                let value = Value::Scalar { text, plain };
                 self.add(Rc::new(Node::new(at, value)), anchor, at)
             }
             Event::SequenceStart(anchor, _) => self.begin(at, anchor, false),
@@ -159,6 +172,12 @@ impl Builder {
             },
             _ => Ok(()),
         }
+    }
+
+    /// Whether a block scalar ends with a line that the file does not end. The parser ends it, YAML 1.1 does not.
+    fn is_cut_short(&self, style: ScalarStyle, span: Span) -> bool {
+        let block = matches!(style, ScalarStyle::Literal | ScalarStyle::Folded);
+        block && span.end.index() >= self.legal && self.last_line > 0 && self.last_line >= span.start.col()
     }
 
     fn begin(&mut self, at: Position, anchor: usize, mapping: bool) -> Result<(), YamlError> {

@@ -222,3 +222,25 @@ fn metadata_is_read_like_gos_any() {
     let fields = fields.map(|(name, value)| (name.to_owned(), value));
     assert_eq!(spec.metadata, Some(Metadata::Struct(fields.to_vec())));
 }
+
+/// What libyaml, and so the reference, makes of files whose last line does not end.
+#[test]
+fn a_block_text_ends_as_the_file_does() {
+    for (text, value) in [
+        ("|\n      b", "b"),
+        ("|\n      b\n", "b\n"),
+        ("|\n      b\n\n", "b\n"),
+        ("|+\n      b\n\n", "b\n\n"),
+        ("|+\n      b", "b"),
+        ("|-\n      b", "b"),
+        (">\n      b\n      c", "b c"),
+        ("|\n      b\n      ", "b\n"),
+        ("|\n      b\n   ", "b\n"),
+        ("|\n      b\n# c", "b\n"),
+        ("|\n      b\r\n      c", "b\nc"),
+        ("|\n      é", "é"),
+    ] {
+        let domain = sound(&format!("domain: d\ndescriptors:\n  - key: k\n    value: {text}"));
+        assert_eq!(domain.descriptors[0].value, value, "{text:?}");
+    }
+}

@@ -268,3 +268,12 @@ fn many_files() {
     assert_eq!(loaded.unwrap().domains[0].descriptors.len(), 10_000);
     assert_eq!(within(|| load(&sources, &Options::default())).unwrap_err().len(), 4_999);
 }
+
+/// 3 MB of text that would be 200 GB of values.
+#[test]
+fn a_long_text_cannot_be_multiplied_by_aliases() {
+    let aliases = "- key: *a\n".repeat(200_000);
+    let errors = refused(format!("domain: d\ndescriptors:\n- key: &a {}\n{aliases}", "x".repeat(1_000_000)));
+    assert_eq!(errors.len(), 1, "{errors:?}");
+    assert!(errors[0].contains("nodes, aliases expanded"), "{errors:?}");
+}

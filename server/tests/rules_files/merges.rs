@@ -128,3 +128,60 @@ fn an_alias_inside_of_its_own_anchor_is_an_error() {
     }
     assert_eq!(rule("unit: day, requests_per_unit: 1").name, "");
 }
+
+/// Go decodes each of them into the same struct, so that fields which the last one leaves out stay.
+#[test]
+fn a_rate_limit_adds_to_an_earlier_one() {
+    let base = "domain: d\ndescriptors:\n- &base {key: a, rate_limit: {unit: minute, requests_per_unit: 10, name: n}}\n";
+    for (rate_limit, expected) in [
+        ("{requests_per_unit: 5}", "5 MINUTE n"),
+        ("{unit: day}", "10 DAY n"),
+        ("{unit: day, requests_per_unit: 0, name: m}", "0 DAY m"),
+        ("{}", "10 MINUTE n"),
+        ("{<<: {unit: hour}, name: m}", "10 HOUR m"),
+    ] {
+        let domain = sound(&format!("{base}- <<: *base\n  key: b\n  rate_limit: {rate_limit}\n"));
+        let rule = domain.descriptors[1].rule.clone().unwrap();
+        let quota = rule.quota;
+        let found = format!("{} {} {}", quota.requests_per_unit, quota.unit.name(), rule.name);
+        assert_eq!(found, expected, "{rate_limit}");
+    }
+    let none = sound(&format!("{base}- <<: *base\n  key: b\n  rate_limit: ~\n"));
+    assert!(none.descriptors[1].rule.is_none());
+    let unlimited = errors_of(format!("{base}- <<: *base\n  key: b\n  rate_limit: {{unlimited: true}}\n"));
+    assert_eq!(unlimited.len(), 1);
+    assert!(unlimited[0].contains("should not specify rate limit unit when unlimited"), "{unlimited:?}");
+    let wrong = errors_of(format!("{base}- <<: *base\n  key: b\n  rate_limit: 5\n"));
+    assert_eq!(wrong.len(), 1, "{wrong:?}");
+}
+
+#[test]
+fn a_second_rate_limit_adds_to_the_first() {
+    let text = |second: &str| {
+        format!(
+            "domain: d\ndescriptors:\n- key: a\n  rate_limit: {{unit: hour, requests_per_unit: 3}}\n  rate_limit: {second}\n"
+        )
+    };
+    let (domain, warnings) = loaded(&text("{requests_per_unit: 5}"));
+    let quota = domain.descriptors[0].rule.as_ref().unwrap().quota;
+    assert_eq!((quota.requests_per_unit, quota.unit.name()), (5, "HOUR"));
+    assert_eq!(
+        warnings,
+        [
+            "a.yaml:5:3: key 'rate_limit' stands here again (first in line 4): the last of each of their fields counts (at d: descriptors[0])"
+        ]
+    );
+    assert!(loaded(&text("~")).0.descriptors[0].rule.is_none());
+}
+
+#[test]
+fn metadata_adds_to_earlier_metadata_but_not_below() {
+    let limit = "rate_limit: {unit: day, requests_per_unit: 1}";
+    let domain = sound(&format!(
+        "domain: d\ndescriptors:\n- &base {{key: a, {limit}, metadata: {{x: p, z: {{p: 1}}}}}}\n- <<: *base\n  key: b\n  metadata: {{z: {{q: 1}}}}\n"
+    ));
+    let text = |name: &str, text: &str| (name.to_owned(), Metadata::String(text.to_owned()));
+    let inner = Metadata::Struct(vec![("q".to_owned(), Metadata::Number(1.0))]);
+    let expected = Metadata::Struct(vec![text("x", "p"), ("z".to_owned(), inner)]);
+    assert_eq!(domain.descriptors[1].metadata, Some(expected));
+}

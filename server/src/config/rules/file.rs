@@ -289,8 +289,9 @@ impl<'f> File<'f> {
         spec.detailed_metric = map.flag("detailed_metric", self);
         spec.value_to_metric = map.flag("value_to_metric", self);
         spec.metadata = self.metadata(map);
-        if let Some(node) = map.node("rate_limit") {
-            let rule = self.within("rate_limit".to_owned(), |file| limit::rule(node, reading, file));
+        let nodes = map.nodes("rate_limit");
+        if let Some(node) = nodes.last() {
+            let rule = self.within("rate_limit".to_owned(), |file| limit::rule(&nodes, reading, file));
             if let Some(rule) = &rule {
                 reading.named.extend(self.named(rule, node.at));
             }
@@ -318,13 +319,14 @@ impl<'f> File<'f> {
     }
 
     fn metadata(&mut self, map: &Map<'_>) -> Option<Metadata> {
-        let node = map.node("metadata")?;
+        let nodes = map.nodes("metadata");
+        let node = nodes.last()?;
         self.within("metadata".to_owned(), |file| {
             if !matches!(node.value, Value::Mapping(_)) {
                 file.unmarshal(node, "metadata has to be a mapping");
                 return None;
             }
-            let read = metadata::read(node);
+            let read = metadata::read_all(&nodes);
             read.map_err(|(at, why)| file.error(at, format!("error parsing metadata: {why}"))).ok()
         })
     }

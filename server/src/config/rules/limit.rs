@@ -56,10 +56,10 @@ const ONLY_FOR: [(&str, &[Algorithm]); 6] = [
 const OF_LIMITS: [&str; 8] =
     ["algorithm", "unit_multiplier", "burst", "queue", "max_hold", "precision", "time_zone", "anchored"];
 
-/// Reads `node`; `None` if it is wrong.
-pub(super) fn rule(node: &Node, reading: &Reading, file: &mut File<'_>) -> Option<RuleSpec> {
+/// Reads `nodes`, each of which adds to those before it; `None` if one is wrong.
+pub(super) fn rule(nodes: &[&Node], reading: &Reading, file: &mut File<'_>) -> Option<RuleSpec> {
     let before = file.error_count();
-    let map = Map::read(node, Place::RateLimit, file)?;
+    let map = Map::read_all(nodes, Place::RateLimit, file)?;
     let name = map.text("name", file).unwrap_or_default().to_owned();
     let replaces = replaces(&map, &name, file);
     let on_failure = map.choice("on_failure", &ON_FAILURE, file).unwrap_or_default();

@@ -18,8 +18,13 @@ struct Field<'n> {
     name: &'n str,
     at: Position,
     value: &'n Node,
+    /// Mappings that `value` only adds to.
+    earlier: Vec<&'n Node>,
     origin: Origin,
 }
+
+/// Keys whose mapping adds to an earlier one of the same key: Go decodes both into one struct or map.
+const ADDING: [&str; 2] = ["rate_limit", "metadata"];
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Origin {
@@ -32,16 +37,24 @@ enum Origin {
 impl<'n> Map<'n> {
     /// Reads the mapping `node`, which describes `place`.
     pub(super) fn read(node: &'n Node, place: Place, file: &mut File<'_>) -> Option<Map<'n>> {
+        Map::read_all(&[node], place, file)
+    }
+
+    /// Reads mappings that describe one `place`: each adds to those before it.
+    pub(super) fn read_all(nodes: &[&'n Node], place: Place, file: &mut File<'_>) -> Option<Map<'n>> {
+        let (&node, earlier) = nodes.split_last()?;
         let Value::Mapping(pairs) = &node.value else {
             file.unmarshal(node, &format!("{} has to be a mapping", place.name()));
             return None;
         };
         let mut map = Map { at: node.at, fields: Vec::new() };
+        earlier.iter().for_each(|node| map.merge(node, node.at, file));
         for (key, value) in pairs {
             if is_merge(key) {
                 map.merge(value, key.at, file);
             } else if let Some(name) = known_name(key) {
-                map.set(Field { name, at: key.at, value, origin: Origin::Own }, key.at, file);
+                let earlier = Vec::new();
+                map.set(Field { name, at: key.at, value, earlier, origin: Origin::Own }, key.at, file);
             }
         }
         map.check_places(place, file);
@@ -55,14 +68,19 @@ impl<'n> Map<'n> {
             return self.fields.push(new);
         };
         let line = field.at.line;
-        let old = std::mem::replace(field, new);
+        let mut old = std::mem::replace(field, new);
+        let adds = ADDING.contains(&name) && [old.value, field.value].into_iter().all(is_mapping);
+        if adds {
+            old.earlier.push(old.value);
+            field.earlier = old.earlier;
+        }
+        let counts = if adds { "the last of each of their fields counts" } else { "the last one counts" };
         match (old.origin, field.origin) {
-            (Origin::Own, Origin::Own) => file.warn(
-                at,
-                format!("key '{name}' stands here again (first in line {line}): the last one counts"),
-            ),
+            (Origin::Own, Origin::Own) => {
+                file.warn(at, format!("key '{name}' stands here again (first in line {line}): {counts}"));
+            }
             (Origin::Own, Origin::Merged) => {
-                file.warn(at, format!("<< replaces '{name}' of line {line}: the last one counts"));
+                file.warn(at, format!("<< replaces '{name}' of line {line}: {counts}"));
             }
             (Origin::Merged, _) => {}
         }
@@ -76,7 +94,8 @@ impl<'n> Map<'n> {
                 if is_merge(key) {
                     self.merge(value, at, file);
                 } else if let Some(name) = known_name(key) {
-                    self.set(Field { name, at: key.at, value, origin: Origin::Merged }, at, file);
+                    let earlier = Vec::new();
+                    self.set(Field { name, at: key.at, value, earlier, origin: Origin::Merged }, at, file);
                 }
             }),
             Value::Scalar { .. } => {}
@@ -140,6 +159,13 @@ impl<'n> Map<'n> {
     pub(super) fn node(&self, name: &str) -> Option<&'n Node> {
         let null = |node: &&Node| matches!(&node.value, Value::Scalar { text, plain: true } if resolve(text) == Resolved::Null);
         self.field(name).map(|field| field.value).filter(|node| !null(node))
+    }
+
+    /// The value of `name` after the mappings that it adds to; empty if it is missing or null.
+    pub(super) fn nodes(&self, name: &str) -> Vec<&'n Node> {
+        let Some(node) = self.node(name) else { return Vec::new() };
+        let earlier = self.field(name).map_or(&[][..], |field| &field.earlier);
+        earlier.iter().copied().chain([node]).collect()
     }
 
     /// A text: whatever the scalar looks like, its source.
@@ -218,6 +244,10 @@ impl<'n> Map<'n> {
 
 fn wrong(name: &str, node: &Node, wanted: &str, file: &mut File<'_>) {
     file.within(name.to_owned(), |file| file.unmarshal(node, &format!("{name} has to be {wanted}")));
+}
+
+fn is_mapping(node: &Node) -> bool {
+    matches!(node.value, Value::Mapping(_))
 }
 
 fn known_name(key: &Node) -> Option<&str> {

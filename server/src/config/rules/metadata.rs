@@ -11,7 +11,7 @@ use crate::config::yaml::{Node, Position, Value};
 type Wrong = (Position, String);
 
 /// A value as a protobuf `Value`.
-pub(super) fn read(node: &Node) -> Result<Metadata, Wrong> {
+fn read(node: &Node) -> Result<Metadata, Wrong> {
     match &node.value {
         Value::Scalar { text, plain: false } => Ok(Metadata::String(text.clone())),
         Value::Scalar { text, plain: true } => match resolve(text) {
@@ -26,12 +26,15 @@ pub(super) fn read(node: &Node) -> Result<Metadata, Wrong> {
         Value::Sequence(items) => {
             items.iter().map(|item| read(item)).collect::<Result<_, _>>().map(Metadata::List)
         }
-        Value::Mapping(_) => {
-            let mut fields = Fields::default();
-            fields.add(node)?;
-            Ok(Metadata::Struct(fields.list))
-        }
+        Value::Mapping(_) => read_all(&[node]),
     }
+}
+
+/// Mappings of which each adds to those before it.
+pub(super) fn read_all(nodes: &[&Node]) -> Result<Metadata, Wrong> {
+    let mut fields = Fields::default();
+    nodes.iter().try_for_each(|node| fields.add(node))?;
+    Ok(Metadata::Struct(fields.list))
 }
 
 /// The fields of one mapping, each name once: the last one counts.
