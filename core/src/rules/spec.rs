@@ -80,7 +80,7 @@ pub struct Quota {
     pub requests_per_unit: u32,
     /// The unit of time.
     pub unit: Unit,
-    /// How many units make the window; at least 1.
+    /// How many units make the window; at least 1, and 0 where there is no limit.
     pub multiplier: u32,
 }
 

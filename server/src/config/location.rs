@@ -46,23 +46,28 @@ impl Location {
     /// # Errors
     /// It is no folder that can be read.
     pub fn folder(dir: &Path, options: Options, max_file_bytes: u64) -> Result<Location, String> {
-        let filter = DirOptions { ignore_dot_files: true, app_prefix: None, max_file_bytes };
+        let filter = DirOptions {
+            ignore_dot_files: true,
+            app_prefix: None,
+            only_yaml: options.ignore_non_yaml,
+            max_file_bytes,
+        };
         Location { dir: dir.to_path_buf(), filter, options, watched: vec![dir.to_path_buf()] }.checked()
     }
 
     /// The reference's layout, with its two ways to watch.
     fn runtime(runtime: &Runtime, options: Options, max_file_bytes: u64) -> Result<Location, String> {
         let below = runtime.root.join(&runtime.subdirectory);
-        let ignore_dot_files = runtime.ignore_dot_files;
+        let (ignore_dot_files, only_yaml) = (runtime.ignore_dot_files, options.ignore_non_yaml);
         if !runtime.watch_root {
             let dir = below.join(&runtime.appdirectory);
-            let filter = DirOptions { ignore_dot_files, app_prefix: None, max_file_bytes };
+            let filter = DirOptions { ignore_dot_files, app_prefix: None, only_yaml, max_file_bytes };
             return Location { watched: vec![dir.clone()], dir, filter, options }.checked();
         }
         let prefix = runtime.appdirectory.to_string_lossy().replace('/', ".");
         let parent = runtime.root.parent().filter(|parent| !parent.as_os_str().is_empty());
         let watched = vec![parent.unwrap_or(Path::new(".")).to_path_buf(), below.clone()];
-        let filter = DirOptions { ignore_dot_files, app_prefix: Some(prefix), max_file_bytes };
+        let filter = DirOptions { ignore_dot_files, app_prefix: Some(prefix), only_yaml, max_file_bytes };
         Location { dir: below, filter, options, watched }.checked()
     }
 

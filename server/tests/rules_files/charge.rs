@@ -12,12 +12,14 @@ fn charge_and_partition() {
         ("charge: ~", Charge::Each),
         ("charge: each", Charge::Each),
         ("charge: admitted", Charge::Admitted),
-        ("charge: all_or_nothing", Charge::AllOrNothing),
+        ("charge: all_or_nothing\npartition: t", Charge::AllOrNothing),
     ] {
         assert_eq!(sound(&format!("domain: d\n{text}\n")).charge, charge);
     }
     let spec = sound("domain: d\ncharge: all_or_nothing\npartition: tenant\n");
     assert_eq!(spec.partition.as_deref(), Some("tenant"));
+    let warned = load_one("domain: d\ncharge: all_or_nothing\n").unwrap().warnings;
+    assert!(warned[0].text.starts_with("charge: all_or_nothing without partition: on Redis Cluster"));
     assert_eq!(
         errors_of("domain: d\ncharge: some\n"),
         ["a.yaml:2:9: charge 'some' is none of each, admitted, all_or_nothing (at d: charge)"]
@@ -45,7 +47,7 @@ fn only_fixed_windows_of_each_count_what_they_refuse() {
         assert!(refused("", window));
         assert!(refused("charge: each", window));
         assert!(!refused("charge: admitted", window));
-        assert!(!refused("charge: all_or_nothing", window));
+        assert!(!refused("charge: all_or_nothing\npartition: t", window));
     }
 }
 

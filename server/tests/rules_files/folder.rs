@@ -22,7 +22,7 @@ fn folder(files: &[&str]) -> TempDir {
 }
 
 fn all() -> DirOptions {
-    DirOptions { ignore_dot_files: false, app_prefix: None, max_file_bytes: 1000 }
+    DirOptions { ignore_dot_files: false, app_prefix: None, only_yaml: false, max_file_bytes: 1000 }
 }
 
 fn below(prefix: &str) -> DirOptions {
@@ -45,6 +45,16 @@ fn problems(dir: &Path, options: &DirOptions) -> Vec<String> {
         Ok(sources) => panic!("{sources:?}"),
         Err(problems) => shown(&problems),
     }
+}
+
+#[test]
+fn with_only_yaml_other_files_are_not_even_looked_at() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("a.yaml"), "domain: a").unwrap();
+    fs::write(folder.path().join("huge.bin"), "x".repeat(2_000)).unwrap();
+    assert!(read_dir(folder.path(), &all()).is_err());
+    let found = read_dir(folder.path(), &DirOptions { only_yaml: true, ..all() }).unwrap();
+    assert_eq!(found.iter().map(|source| source.name.as_str()).collect::<Vec<_>>(), ["a.yaml"]);
 }
 
 #[test]

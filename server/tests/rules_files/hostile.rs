@@ -91,7 +91,8 @@ fn ten_megabytes_load_within_seconds() {
     assert_eq!(accepted(text).domains[0].descriptors.len(), 90_000);
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(dir.path().join("a.yaml"), "#".repeat(10 << 20)).unwrap();
-    let options = DirOptions { ignore_dot_files: true, app_prefix: None, max_file_bytes: 16 << 20 };
+    let options =
+        DirOptions { ignore_dot_files: true, app_prefix: None, only_yaml: false, max_file_bytes: 16 << 20 };
     let sources = read_dir(dir.path(), &options).unwrap();
     assert_eq!(within(|| load(&sources, &Options::default())).unwrap_err().len(), 1);
 }

@@ -12,7 +12,8 @@ fn root() -> &'static Path {
 }
 
 fn loads(dir: &str) -> usize {
-    let options = DirOptions { ignore_dot_files: true, app_prefix: None, max_file_bytes: 1 << 20 };
+    let options =
+        DirOptions { ignore_dot_files: true, app_prefix: None, only_yaml: false, max_file_bytes: 1 << 20 };
     let sources = read_dir(&root().join(dir), &options).unwrap();
     let loaded = match load(&sources, &Options { strict: true, ..Options::default() }) {
         Ok(loaded) => loaded,

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::{Problem, Source};
+use super::{Problem, Source, is_yaml};
 
 /// Folders below folders that are followed; more is a loop of symlinks.
 const MAX_DEPTH: usize = 32;
@@ -19,6 +19,8 @@ pub struct DirOptions {
     pub ignore_dot_files: bool,
     /// Only files whose path, dots for slashes, begins with this and a dot (`RUNTIME_WATCH_ROOT`).
     pub app_prefix: Option<String>,
+    /// Only files that end in `.yaml` or `.yml`.
+    pub only_yaml: bool,
     /// A larger file is an error.
     pub max_file_bytes: u64,
 }
@@ -80,7 +82,7 @@ impl Walk<'_> {
             _ if !self.may_count(&name) => {}
             Err(error) => self.problem(&name, &format!("cannot read the file: {error}")),
             Ok(found) if found.is_dir() => self.folder(path, &name, depth + 1),
-            Ok(_) if !self.counts(&name) => {}
+            Ok(_) if !self.counts(&name) || (self.options.only_yaml && !is_yaml(&name)) => {}
             Ok(found) if !found.is_file() => self.problem(&name, "not a regular file"),
             Ok(found) if found.len() > self.options.max_file_bytes => {
                 let most = self.options.max_file_bytes;

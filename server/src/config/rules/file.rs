@@ -205,6 +205,11 @@ impl<'f> File<'f> {
         let all_or_nothing = charge.is_some_and(|(charge, _)| charge == Charge::AllOrNothing);
         let needs = || "partition needs charge: all_or_nothing".to_owned();
         map.error_unless(partition.is_none() || all_or_nothing, "partition", needs, self);
+        if all_or_nothing && partition.is_none() {
+            let text = "charge: all_or_nothing without partition: on Redis Cluster the limits of a request lie on \
+                        several nodes and cannot be charged in one step";
+            self.warn(map.at("charge"), text.to_owned());
+        }
         let chosen = charge.map(|(charge, _)| charge);
         let mut reading = Reading {
             charge: chosen.unwrap_or_default(),
