@@ -17,6 +17,13 @@ pub enum Invalid {
     NoDescriptors,
     /// No set of rules has been loaded yet.
     NoRules,
+    /// More descriptors than one request may have.
+    TooMany {
+        /// How many.
+        descriptors: usize,
+        /// The most.
+        most: usize,
+    },
     /// A limit in the request has a unit that is none.
     Unit {
         /// Which descriptor.
@@ -51,6 +58,9 @@ impl fmt::Display for Invalid {
             Invalid::EmptyDomain => f.write_str("rate limit domain must not be empty"),
             Invalid::NoDescriptors => f.write_str("rate limit descriptor list must not be empty"),
             Invalid::NoRules => f.write_str("no rate limit configuration loaded"),
+            Invalid::TooMany { descriptors, most } => {
+                write!(f, "rate limit descriptor list has {descriptors} items, more than {most}")
+            }
             Invalid::Unit { descriptor, unit } => {
                 write!(f, "invalid rate limit unit {unit} in the limit of descriptor {descriptor}")
             }

@@ -257,6 +257,7 @@ impl HttpOptions {
             rls,
             codec: self.codec.clone(),
             health: parts.health.clone(),
+            timeout: self.limits.timeout,
             auth: self.auth.clone(),
         };
         http::routes(state, self.limits)

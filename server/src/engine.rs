@@ -9,6 +9,8 @@ use tollgate_core::limit::{Ask, Cost, Limit};
 use tollgate_core::rules::{Charge, Decision, Hit, Query, RuleRef};
 use tollgate_core::time::Span;
 
+use tollgate_core::time::Time;
+
 use crate::clock::Clock;
 use crate::config::ruleset::Ruleset;
 use crate::store::{Answers, Store};
@@ -64,13 +66,13 @@ impl Engine {
         let decision = plan.settle(&answers);
         self.metrics.decided(rules, query, &decision);
         if queued {
-            self.hold(places, &decision).await;
+            self.hold(places, &decision, now).await;
         }
         decision
     }
 
     /// Keeps an admitted request waiting for its turn.
-    async fn hold(&self, hits: Vec<Hit<'_>>, decision: &Decision<'_>) {
+    async fn hold(&self, hits: Vec<Hit<'_>>, decision: &Decision<'_>, now: Time) {
         let wait = decision.wait();
         if wait.is_zero() || !decision.allowed() {
             return;
@@ -78,7 +80,7 @@ impl Engine {
         let queued = |hit: &Hit<'_>| matches!(hit.rule.limit, Some(Limit::LeakyBucket(_)));
         let places = hits.into_iter().filter(queued).map(refund_of).collect();
         let _held = self.metrics.holding();
-        let mut held = Held { store: self.store.clone(), clock: self.clock.clone(), places };
+        let mut held = Held { store: self.store.clone(), clock: self.clock.clone(), due: now + wait, places };
         tokio::time::sleep(Duration::from_micros(wait.as_micros())).await;
         held.places.clear();
     }
@@ -88,13 +90,15 @@ impl Engine {
 struct Held {
     store: Arc<dyn Store>,
     clock: Arc<dyn Clock>,
+    /// When the turn comes: a place that has been served is nobody's to give back.
+    due: Time,
     places: Vec<Hit<'static>>,
 }
 
 impl Drop for Held {
     fn drop(&mut self) {
         let Ok(runtime) = Handle::try_current() else { return };
-        if self.places.is_empty() {
+        if self.places.is_empty() || self.clock.now() >= self.due {
             return;
         }
         let (store, clock, places) =

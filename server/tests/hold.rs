@@ -17,6 +17,9 @@ domain: d
 descriptors:
   - key: queue
     rate_limit: { unit: second, requests_per_unit: 10, algorithm: leaky_bucket, queue: 2, max_hold: 150ms }
+  - key: watched
+    shadow_mode: true
+    rate_limit: { unit: second, requests_per_unit: 10, algorithm: leaky_bucket, queue: 2, max_hold: 150ms }
   - key: refuses
     rate_limit: { unit: hour, requests_per_unit: 0 }
 ";
@@ -65,6 +68,27 @@ async fn whoever_would_wait_past_its_deadline_is_refused_at_once() {
     assert!(code == Code::OverLimit && about(took, 0), "100 ms and the way back do not fit: {took:?}");
     let (code, took) = asks(&world, Some(Duration::from_millis(102))).await;
     assert!(code == Code::Ok && about(took, 100), "{took:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rule_in_shadow_keeps_nobody_waiting() {
+    let world = world();
+    for _ in 0..5 {
+        let began = Instant::now();
+        let answer = world.asks(request("d", vec![descriptor("watched", "x")])).await;
+        assert!(answer.overall_code() == Code::Ok && about(began.elapsed(), 0));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_only_looks_does_not_wait() {
+    let world = world();
+    asks(&world, None).await;
+    let mut look = descriptor("queue", "x");
+    look.hits_addend = Some(0);
+    let began = Instant::now();
+    assert_eq!(world.asks(request("d", vec![look])).await.overall_code(), Code::Ok);
+    assert!(about(began.elapsed(), 0));
 }
 
 #[tokio::test(start_paused = true)]

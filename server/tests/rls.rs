@@ -31,6 +31,8 @@ descriptors:
     rate_limit: { unit: hour, requests_per_unit: 1 }
   - key: bucket
     rate_limit: { unit: second, requests_per_unit: 10, algorithm: token_bucket, burst: 5 }
+  - key: slow
+    rate_limit: { unit: minute, requests_per_unit: 1, algorithm: token_bucket, burst: 5 }
   - key: five_minutes
     rate_limit: { unit: minute, unit_multiplier: 5, requests_per_unit: 9 }
 ";
@@ -84,6 +86,27 @@ async fn overrides_and_costs_out_of_range_are_errors_and_the_server_lives() {
     assert!(error.starts_with("hits_addend 9223372036854775808 of descriptor 0 is out of range"), "{error}");
     let answer = world.asks(request("d", vec![descriptor("three", "x")])).await;
     assert_eq!(answer.statuses[0].limit_remaining, 2, "nothing of a refused request was charged");
+}
+
+#[tokio::test]
+async fn a_request_has_ten_thousand_descriptors_at_the_most() {
+    let world = world();
+    let many = |count: usize| request("d", vec![descriptor("free", "x"); count]);
+    assert_eq!(world.asks(many(10_000)).await.statuses.len(), 10_000);
+    let error = world.fails(many(10_001)).await;
+    assert_eq!(error, "rate limit descriptor list has 10001 items, more than 10000");
+}
+
+#[tokio::test]
+async fn a_refused_bucket_tells_when_it_admits_again_not_when_it_is_full() {
+    let world = world();
+    let mut all = descriptor("slow", "x");
+    all.hits_addend = Some(5);
+    let answer = world.asks(request("d", vec![all])).await;
+    assert_eq!(answer.statuses[0].duration_until_reset.unwrap().seconds, 300);
+    let answer = world.asks(request("d", vec![descriptor("slow", "x")])).await;
+    assert_eq!(answer.overall_code(), Code::OverLimit);
+    assert_eq!(answer.statuses[0].duration_until_reset.unwrap().seconds, 60);
 }
 
 #[tokio::test]

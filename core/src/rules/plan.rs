@@ -128,6 +128,8 @@ pub struct Decision<'m> {
     pub status: Status,
     /// Whether only the global shadow mode kept it from being refused.
     pub shadowed: bool,
+    /// Whether anything is enforced, so that callers are kept waiting for their turn.
+    pub enforced: bool,
     /// Per descriptor.
     pub outcomes: SmallVec<[Outcome<'m>; 2]>,
 }
@@ -251,7 +253,7 @@ impl<'m> Plan<'m> {
         let outcomes = outcomes.collect();
         let shadowed = refused && self.defaults.shadow;
         let status = if refused && !shadowed { Status::OverLimit } else { Status::Ok };
-        Decision { status, shadowed, outcomes }
+        Decision { status, shadowed, enforced: !self.defaults.shadow, outcomes }
     }
 }
 
@@ -294,11 +296,17 @@ impl Decision<'_> {
         self.status == Status::Ok
     }
 
-    /// How long an admitted request has to wait for its turn.
+    /// How long an admitted request has to wait for its turn. Rules in shadow, looks and refunds keep nobody.
     #[must_use]
     pub fn wait(&self) -> Span {
+        if !self.enforced {
+            return Span::ZERO;
+        }
         let waits = self.outcomes.iter().filter_map(|outcome| match outcome {
-            Outcome::Decided { answer, status: Status::Ok, .. } => Some(answer.verdict.wait),
+            Outcome::Decided { rule, ask, answer, status: Status::Ok, .. } => {
+                let takes = matches!(ask.cost, Cost::Take(1..));
+                (takes && !rule.shadow).then_some(answer.verdict.wait)
+            }
             _ => None,
         });
         waits.max().unwrap_or(Span::ZERO)

@@ -31,6 +31,8 @@ pub struct HttpState {
     pub codec: Arc<Codec>,
     /// Whether requests should come here.
     pub health: Arc<Health>,
+    /// The longest that a request may take, and so wait for its turn.
+    pub timeout: Option<Duration>,
     /// How forward-auth makes descriptors.
     pub auth: Arc<Auth>,
 }

@@ -92,7 +92,7 @@ pub(super) fn answered(answer: &Result<wire::RateLimitResponse, Invalid>) -> Ans
     }
 }
 
-fn patience(deadline: Duration) -> Span {
+pub(super) fn patience(deadline: Duration) -> Span {
     let left = deadline.saturating_sub(RETURN_TRIP);
     Span::from_micros(u64::try_from(left.as_micros()).unwrap_or(u64::MAX))
 }

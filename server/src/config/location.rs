@@ -17,8 +17,8 @@ pub struct Location {
     pub filter: DirOptions,
     /// How their texts are read.
     pub options: Options,
-    /// Folders whose entries announce a change.
-    pub watched: Vec<PathBuf>,
+    /// The folder in which the root itself may be swapped for another (`RUNTIME_WATCH_ROOT`).
+    pub swapped_in: Option<PathBuf>,
 }
 
 impl Location {
@@ -52,7 +52,7 @@ impl Location {
             only_yaml: options.ignore_non_yaml,
             max_file_bytes,
         };
-        Location { dir: dir.to_path_buf(), filter, options, watched: vec![dir.to_path_buf()] }.checked()
+        Location { dir: dir.to_path_buf(), filter, options, swapped_in: None }.checked()
     }
 
     /// The reference's layout, with its two ways to watch.
@@ -62,13 +62,13 @@ impl Location {
         if !runtime.watch_root {
             let dir = below.join(&runtime.appdirectory);
             let filter = DirOptions { ignore_dot_files, app_prefix: None, only_yaml, max_file_bytes };
-            return Location { watched: vec![dir.clone()], dir, filter, options }.checked();
+            return Location { swapped_in: None, dir, filter, options }.checked();
         }
         let prefix = runtime.appdirectory.to_string_lossy().replace('/', ".");
         let parent = runtime.root.parent().filter(|parent| !parent.as_os_str().is_empty());
-        let watched = vec![parent.unwrap_or(Path::new(".")).to_path_buf(), below.clone()];
+        let swapped_in = Some(parent.unwrap_or(Path::new(".")).to_path_buf());
         let filter = DirOptions { ignore_dot_files, app_prefix: Some(prefix), only_yaml, max_file_bytes };
-        Location { dir: below, filter, options, watched }.checked()
+        Location { dir: below, filter, options, swapped_in }.checked()
     }
 
     fn checked(self) -> Result<Location, String> {

@@ -1,7 +1,6 @@
 //! Keeps the rules fresh: a change of the files is loaded as a whole, a bad one leaves the last good in force.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -21,6 +20,8 @@ use crate::telemetry::metrics::Loaded;
 
 /// A change is loaded once nothing has changed for this long: editors and copies write in several steps.
 const SETTLED: Duration = Duration::from_millis(100);
+/// … or has gone on changing for this long.
+const AT_MOST: Duration = Duration::from_secs(1);
 /// Files are looked at this often even if nobody announces a change (network file systems do not).
 const LOOK: Duration = Duration::from_secs(5);
 
@@ -94,7 +95,7 @@ impl Loader {
             let (announce, mut changes) = channel(1);
             // watched anew each time, since a swapped symlink leads elsewhere now; before the files are read,
             // so that no change falls between
-            let _watcher = watcher(&self.location.watched, announce);
+            let _watcher = watcher(&self.location, announce);
             let read = self.location.read();
             let now = fingerprint(&read);
             if asked || now != last {
@@ -106,7 +107,9 @@ impl Loader {
                 Some(()) = reload.recv() => true,
                 () = tokio::time::sleep(LOOK) => false,
             };
-            settle(&mut changes).await;
+            if !asked {
+                let _noise = tokio::time::timeout(AT_MOST, settle(&mut changes)).await;
+            }
         }
     }
 
@@ -160,8 +163,9 @@ impl Loader {
     }
 }
 
-/// Announces changes of the entries of `folders` and below; `None` if the system cannot watch them.
-fn watcher(folders: &[PathBuf], announce: Sender<()>) -> Option<notify::RecommendedWatcher> {
+/// Announces changes in and below the rules folder and of the entries of the folder above the root, where a
+/// symlink may be swapped; `None` if the system cannot watch.
+fn watcher(location: &Location, announce: Sender<()>) -> Option<notify::RecommendedWatcher> {
     let told = move |event: notify::Result<notify::Event>| {
         if event.is_ok_and(|event| !event.kind.is_access()) {
             // a full channel already holds the news
@@ -171,8 +175,9 @@ fn watcher(folders: &[PathBuf], announce: Sender<()>) -> Option<notify::Recommen
     let mut watcher = notify::recommended_watcher(told)
         .inspect_err(|error| tracing::warn!(%error, "cannot watch for changes: looking every five seconds"))
         .ok()?;
-    for folder in folders {
-        if let Err(error) = watcher.watch(folder, RecursiveMode::Recursive) {
+    let swapped = location.swapped_in.iter().map(|folder| (folder, RecursiveMode::NonRecursive));
+    for (folder, mode) in swapped.chain([(&location.dir, RecursiveMode::Recursive)]) {
+        if let Err(error) = watcher.watch(folder, mode) {
             tracing::debug!(%error, folder = %folder.display(), "cannot watch: looking every five seconds");
         }
     }

@@ -132,7 +132,11 @@ async fn drive<C: Future<Output = hyper::Result<()>>>(
     tokio::select! {
         ended = connection.as_mut() => return ended,
         () = leave => {}
-        () = drain.cancelled() => {}
+        () = drain.cancelled() => {
+            // the worker cuts off what has not ended by the end of the shutdown grace
+            ask_to_end(connection.as_mut());
+            return connection.await;
+        }
     }
     ask_to_end(connection.as_mut());
     match grace {

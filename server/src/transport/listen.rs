@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::os::unix::fs::FileTypeExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -72,7 +73,8 @@ impl Listener {
     pub async fn unix(path: &Path) -> io::Result<Listener> {
         match UnixListener::bind(path) {
             Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
-                if UnixStream::connect(path).await.is_ok() {
+                let socket = std::fs::symlink_metadata(path).is_ok_and(|found| found.file_type().is_socket());
+                if !socket || UnixStream::connect(path).await.is_ok() {
                     return Err(error);
                 }
                 std::fs::remove_file(path)?;
@@ -167,4 +169,23 @@ impl Accepted {
 pub(super) enum Stream {
     Tcp(TcpStream),
     Unix(UnixStream),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_socket_left_behind_is_replaced_and_nothing_else() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("grpc.sock");
+        drop(Listener::unix(&path).await.unwrap());
+        let listening = Listener::unix(&path).await.unwrap();
+        assert!(Listener::unix(&path).await.is_err(), "somebody listens there");
+        drop(listening);
+        let precious = folder.path().join("precious");
+        std::fs::write(&precious, "text").unwrap();
+        assert!(Listener::unix(&precious).await.is_err());
+        assert_eq!(std::fs::read_to_string(&precious).unwrap(), "text");
+    }
 }

@@ -46,6 +46,10 @@ http {{
       proxy_set_header Content-Length "";
       proxy_set_header X-Real-IP $http_x_test_client;
       proxy_set_header X-Original-URI $request_uri;
+      proxy_set_header X-Forwarded-For "";
+      proxy_set_header X-Forwarded-Uri "";
+      proxy_set_header X-Forwarded-Method "";
+      proxy_set_header X-Forwarded-Host "";
     }}
     location @refused {{
       add_header Retry-After $retry_after always;

@@ -113,6 +113,7 @@ impl World {
             rls: self.service,
             codec: Arc::new(Codec::new().unwrap()),
             health: Arc::new(health),
+            timeout: Some(Duration::from_secs(10)),
             auth: Arc::new(Auth::default()),
         };
         routes(state, HttpLimits { max_body_bytes: 65_536, timeout: Some(Duration::from_secs(10)) })

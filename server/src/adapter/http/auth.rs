@@ -15,6 +15,7 @@ use tollgate_core::time::Span;
 
 use super::HttpState;
 use crate::adapter::headers::{retry_after, value};
+use crate::adapter::rls::patience;
 use crate::config::settings::{AuthEntry, AuthMapping, Source};
 use crate::telemetry::metrics::{Answered, Api, ErrorKind};
 
@@ -39,19 +40,19 @@ pub(super) async fn auth(
         return (StatusCode::SERVICE_UNAVAILABLE, "no rate limit configuration loaded\n").into_response();
     };
     let values = descriptors(state.auth.mapping(&domain), &original, &headers, &own_query);
-    let query = query(&domain, &values);
+    let query = query(&domain, &values, state.timeout.map_or(Span::MAX, patience));
     let decision = state.engine.decide(rules, &query).await;
     let result = if decision.allowed() { Answered::Ok } else { Answered::OverLimit };
     state.engine.metrics().request(Api::Auth, result);
     respond(&decision, deny)
 }
 
-fn query<'v>(domain: &'v str, values: &'v [Vec<(&str, Cow<'_, str>)>]) -> Query<'v> {
+fn query<'v>(domain: &'v str, values: &'v [Vec<(&str, Cow<'_, str>)>], patience: Span) -> Query<'v> {
     let descriptors = values.iter().map(|entries| {
         let entries: Entries<'v> = entries.iter().map(|(key, value)| (*key, &**value)).collect();
         Descriptor { entries, ..Descriptor::default() }
     });
-    Query { domain, hits: 1, descriptors: descriptors.collect(), patience: Span::MAX }
+    Query { domain, hits: 1, descriptors: descriptors.collect(), patience }
 }
 
 fn deny_status(own_query: &str, default: u16) -> Result<StatusCode, String> {
@@ -129,7 +130,7 @@ fn source<'a>(
     match source {
         Source::Header(name) => text(headers, name).map(Cow::Borrowed),
         Source::Query(name) => {
-            parameter(original.query, name).or_else(|| parameter(own_query, name)).map(Cow::Owned)
+            parameter(own_query, name).or_else(|| parameter(original.query, name)).map(Cow::Owned)
         }
         Source::Method => original.method.map(Cow::Borrowed),
         Source::Path => original.path.map(Cow::Borrowed),

@@ -68,7 +68,7 @@ pub(super) async fn json(State(state): State<HttpState>, body: Result<Bytes, Byt
             return bad_request(&error.to_string());
         }
     };
-    let answer = state.rls.answer(&request, None).await;
+    let answer = state.rls.answer(&request, state.timeout).await;
     state.engine.metrics().request(Api::Json, answered(&answer));
     match answer {
         Ok(response) => respond(&state.codec, &response),

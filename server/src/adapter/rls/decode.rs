@@ -9,6 +9,9 @@ use crate::adapter::Invalid;
 /// The largest cost: above it the reference's counters would wrap.
 const MAX_HITS: u64 = i64::MAX as u64;
 
+/// Descriptors of one request. One of four mebibytes could have millions and keep a worker for seconds.
+const MAX_DESCRIPTORS: usize = 10_000;
+
 /// Checks `request` in the reference's order and reads it.
 pub(super) fn query(request: &wire::RateLimitRequest) -> Result<Query<'_>, Invalid> {
     if request.domain.is_empty() {
@@ -16,6 +19,9 @@ pub(super) fn query(request: &wire::RateLimitRequest) -> Result<Query<'_>, Inval
     }
     if request.descriptors.is_empty() {
         return Err(Invalid::NoDescriptors);
+    }
+    if request.descriptors.len() > MAX_DESCRIPTORS {
+        return Err(Invalid::TooMany { descriptors: request.descriptors.len(), most: MAX_DESCRIPTORS });
     }
     let mut query = Query { domain: &request.domain, hits: request.hits_addend, ..Query::default() };
     for (place, descriptor) in request.descriptors.iter().enumerate() {

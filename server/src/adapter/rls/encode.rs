@@ -1,6 +1,7 @@
 //! [`Decision`] to wire response.
 
 use prost_types::{ListValue, Struct, Value, value::Kind};
+use tollgate_core::limit::Retry;
 use tollgate_core::rules::{self, Answer, Decision, Outcome, Quota, Rule, Status, told_remaining};
 use tollgate_proto::envoy::config::core::v3::HeaderValue;
 use tollgate_proto::envoy::service::ratelimit::v3 as wire;
@@ -61,7 +62,12 @@ fn status(outcome: &Outcome<'_>) -> DescriptorStatus {
 
 fn decided(rule: &Rule, answer: &Answer, status: Status) -> DescriptorStatus {
     let verdict = &answer.verdict;
-    let seconds = i64::try_from(verdict.reset_after.as_secs_ceil()).unwrap_or(i64::MAX);
+    // Envoy makes Retry-After of it, so a refusal tells when it would be admitted, not when a bucket is full
+    let until = match verdict.retry_after {
+        Retry::After(retry) if !verdict.allowed => retry,
+        _ => verdict.reset_after,
+    };
+    let seconds = i64::try_from(until.as_secs_ceil()).unwrap_or(i64::MAX);
     DescriptorStatus {
         code: code(status).into(),
         current_limit: Some(current_limit(rule)),
