@@ -213,4 +213,15 @@ impl Limit {
             Limit::SlidingLog(_) => "sliding_window with precision log",
         }
     }
+
+    /// Bytes that a state of this limit may take besides its own size: an exact log keeps every admission.
+    #[must_use]
+    pub fn heap_bytes(&self) -> usize {
+        match self {
+            Limit::SlidingLog(limit) => {
+                usize::try_from(limit.capacity()).unwrap_or(usize::MAX).saturating_mul(16)
+            }
+            _ => 0,
+        }
+    }
 }

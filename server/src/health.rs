@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use tokio::sync::Mutex;
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 
@@ -16,6 +17,8 @@ pub struct Health {
     rules: AtomicBool,
     any_domain: AtomicBool,
     reporter: HealthReporter,
+    /// One report at a time, so that an older one never comes last.
+    reporting: Mutex<()>,
 }
 
 impl Health {
@@ -28,6 +31,7 @@ impl Health {
             rules: AtomicBool::new(false),
             any_domain: AtomicBool::new(false),
             reporter,
+            reporting: Mutex::new(()),
         }
     }
 
@@ -71,6 +75,7 @@ impl Health {
 
     /// Tells the gRPC health service.
     pub async fn report(&self) {
+        let _one = self.reporting.lock().await;
         let status = if self.serving() { ServingStatus::Serving } else { ServingStatus::NotServing };
         for service in SERVICES {
             self.reporter.set_service_status(service, status).await;

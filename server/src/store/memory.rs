@@ -23,6 +23,8 @@ use super::{Answers, Charging, Store, Usage};
 struct Kept {
     state: State,
     expires: Time,
+    /// Bytes that the store's account has for the state besides the key's.
+    heap: usize,
 }
 
 /// Boxed, since a table has up to twice as many slots as keys.
@@ -84,11 +86,12 @@ impl MemoryStore {
         }
         let step = limit.step(None, now, hit.ask);
         let Some(state) = step.state else { return Ok(answer(step.verdict)) };
-        if !self.room.reserve(1, key.len()) {
+        let heap = limit.heap_bytes();
+        if !self.room.reserve(1, key.len() + heap) {
             return Err(NoRoom);
         }
         let expires = limit.expires(&state);
-        self.insert(&mut table, placed, Kept { state, expires });
+        self.insert(&mut table, placed, Kept { state, expires, heap });
         Ok(answer(step.verdict))
     }
 

@@ -66,22 +66,24 @@ impl MemoryStore {
         steps: &[Step],
     ) -> Result<(), NoRoom> {
         let mut new: SmallVec<[&[u8]; 4]> = SmallVec::new();
+        let mut bytes = 0;
         for (place, step) in placed.iter().zip(steps) {
             let key = place.hit.key.as_bytes();
             if step.state.is_some() && stored(locked, place).is_none() && !new.contains(&key) {
                 new.push(key);
+                bytes += key.len() + place.limit.heap_bytes();
             }
         }
-        let bytes = new.iter().map(|key| key.len()).sum();
         if new.is_empty() || self.room.reserve(new.len(), bytes) { Ok(()) } else { Err(NoRoom) }
     }
 
     fn write(&self, locked: &mut Locked<'_>, place: &Placed<'_, '_>, state: State) {
         let Some((_, table)) = locked.iter_mut().find(|(shard, _)| *shard == place.shard) else { return };
-        let kept = Kept { expires: place.limit.expires(&state), state };
+        let kept = Kept { expires: place.limit.expires(&state), state, heap: place.limit.heap_bytes() };
         let key = place.hit.key.as_bytes();
         if let Some((_, old)) = table.get_mut(place.hash, |(stored, _)| **stored == *key) {
-            **old.get_mut() = kept;
+            let heap = old.get().heap;
+            **old.get_mut() = Kept { heap, ..kept };
         } else {
             self.insert(table, place, kept);
         }

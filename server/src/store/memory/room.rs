@@ -26,17 +26,18 @@ pub enum OnFull {
 pub struct Bounds {
     /// Keys, at least 1.
     pub max_keys: u64,
-    /// Bytes by the store's estimate: the keys' text and 128 for each.
+    /// Bytes by the store's estimate: the keys' text, 128 for each, and 16 for each
+    /// admission that an exact log may hold.
     pub max_bytes: u64,
     /// What happens at the bound.
     pub on_full: OnFull,
 }
 
 impl Bounds {
-    /// So many shards that one holds about a thousand keys when the store is full: a sweep of one takes
-    /// tens of microseconds.
+    /// So many shards that one holds a few thousand keys when the store is full: a sweep of one holds its lock
+    /// for a fraction of a millisecond.
     pub(super) fn shards(&self) -> usize {
-        usize::try_from(self.max_keys / 1024).unwrap_or(usize::MAX).clamp(64, 1024).next_power_of_two()
+        usize::try_from(self.max_keys / 1024).unwrap_or(usize::MAX).clamp(64, 4096).next_power_of_two()
     }
 }
 

@@ -12,7 +12,7 @@ use crate::store::{Full, Usage};
 /// How long one round over all shards takes.
 const ROUND: Duration = Duration::from_secs(5);
 /// Shards that are swept between two pauses.
-const BATCH: usize = 8;
+const BATCH: usize = 2;
 
 impl MemoryStore {
     /// Sweeps for ever: every shard once in five seconds, a few at a time.
@@ -67,20 +67,27 @@ impl MemoryStore {
         let begin = now.as_micros() as usize % shards.len();
         let mut order = (begin..shards.len()).chain(0..begin);
         let Some(shard) = order.find(|&shard| !shards[shard].read().is_empty()) else { return false };
-        let last = self.end_of_first_eighth(shard);
-        let gone = self.rebuild(shard, |kept| kept.expires > last);
+        let (last, mut ties) = self.first_eighth(shard);
+        let gone = self.rebuild(shard, |kept| {
+            let tie = kept.expires == last && ties > 0;
+            ties -= usize::from(tie);
+            kept.expires >= last && !tie
+        });
         self.room.count_evicted(gone);
         gone > 0
     }
 
-    fn end_of_first_eighth(&self, shard: usize) -> Time {
+    /// The end of the last state of the first eighth, and how many of those that end then belong to it.
+    fn first_eighth(&self, shard: usize) -> (Time, usize) {
         let mut ends: Vec<Time> = Vec::new();
         self.rebuild(shard, |kept| {
             ends.push(kept.expires);
             true
         });
+        ends.sort_unstable();
         let eighth = ends.len() / 8;
-        if ends.is_empty() { Time::EPOCH } else { *ends.select_nth_unstable(eighth).1 }
+        let last = ends.get(eighth).copied().unwrap_or(Time::EPOCH);
+        (last, ends.iter().take(eighth + 1).filter(|&&end| end == last).count())
     }
 
     /// Moves what `stays` into a new table of its own size; returns how many keys went.
@@ -95,7 +102,7 @@ impl MemoryStore {
                 earliest = earliest.min(value.get().expires);
                 kept.push((key, value));
             } else {
-                bytes += key.len();
+                bytes += key.len() + value.get().heap;
             }
         }
         let gone = before - kept.len();

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::thread;
 
-use tollgate_core::limit::{FixedWindow, LeakyBucket, Rate, Refused, TokenBucket, Window};
+use tollgate_core::limit::{FixedWindow, LeakyBucket, Rate, Refused, SlidingLog, TokenBucket, Window};
 use tollgate_core::rules::{
     Accuracy, Defaults, Descriptor, DescriptorSpec, DomainSpec, Matcher, OnFailure, Query, Quota, RuleSpec,
     Unit,
@@ -212,5 +212,29 @@ fn a_sweep_forgets_only_what_equals_a_fresh_state() {
 
 #[test]
 fn a_state_takes_few_bytes() {
-    assert!(size_of::<Slot>() <= 24 && size_of::<Kept>() <= 48);
+    assert!(size_of::<Slot>() <= 24 && size_of::<Kept>() <= 56);
+}
+
+#[test]
+fn an_exact_log_is_accounted_for_all_that_it_may_hold() {
+    let log = Limit::SlidingLog(SlidingLog::new(1_000, Span::SECOND).unwrap());
+    let matcher = matcher(Charge::Each, &[log]);
+    let store = MemoryStore::new(Bounds { max_keys: 100, max_bytes: 40_000, on_full: OnFull::Deny });
+    let by: Vec<By> =
+        (0..3).map(|key| ask(&store, &matcher, &[("a", &key.to_string(), 1)], NOW)[0].by).collect();
+    assert_eq!(by, [By::Memory, By::Memory, By::Full]);
+    let later = NOW + Span::from_secs(2);
+    assert_eq!(ask(&store, &matcher, &[("a", "3", 1)], later)[0].by, By::Memory);
+    assert!(store.usage().bytes <= 40_000);
+}
+
+#[test]
+fn eviction_takes_an_eighth_even_of_states_that_end_together() {
+    let matcher = matcher(Charge::Each, &[fixed(2)]);
+    let store = store(2_000, OnFull::Evict);
+    for key in 0..2_001 {
+        assert!(allowed(&store, &matcher, &[("a", &key.to_string(), 1)])[0]);
+    }
+    let evicted = store.usage().full.evicted;
+    assert!((1..=15).contains(&evicted), "{evicted} of one shard of about 31");
 }
