@@ -57,7 +57,7 @@ pub struct SettingsArgs {
     /// Port for HTTP; 0 lets the system choose (http.port)
     #[arg(long, value_name = "PORT")]
     pub http_port: Option<String>,
-    /// Port for metrics and console; 0 lets the system choose (admin.port)
+    /// Port for metrics and operators; 0 lets the system choose (admin.port)
     #[arg(long, value_name = "PORT")]
     pub admin_port: Option<String>,
     /// Address for gRPC and HTTP (grpc.host, http.host); the admin port keeps its own

@@ -66,13 +66,13 @@ pub struct AuthEntry {
 pub enum Source {
     /// `header:NAME`, first value; the name in lower case.
     Header(String),
-    /// `query:NAME` of the `/auth` request itself.
+    /// `query:NAME` of the `/auth` request itself, else of the original one.
     Query(String),
     /// `method`: `X-Forwarded-Method`, else `X-Original-Method`.
     Method,
     /// `path`: `X-Forwarded-Uri`, else `X-Original-URI`, else `X-Original-URL`; without host and query.
     Path,
-    /// `host`: `X-Forwarded-Host`, else `Host`.
+    /// `host`: `X-Forwarded-Host`, else `X-Original-Host`, else `Host`.
     Host,
     /// `client_ip`: `X-Real-IP`, else the first address of `X-Forwarded-For`.
     ClientIp,

@@ -57,7 +57,7 @@ impl Listener<'_> {
     }
 }
 
-/// The gRPC port is shared among workers, so the system would not notice a second owner.
+/// Two settings with one port: named here by setting, where a failed bind would name only an address.
 fn shared_ports(settings: &Settings, origins: &Origins) -> Vec<Problem> {
     let Settings { grpc, http, admin, metrics, .. } = settings;
     let mut listeners = vec![

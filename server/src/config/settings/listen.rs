@@ -70,7 +70,7 @@ impl Default for Grpc {
     }
 }
 
-/// `[http]`: `/json`, `/healthcheck`, `/v1/check`, `/auth/{domain}`.
+/// `[http]`: `/json`, `/healthcheck`, `/livez`, `/readyz`, `/auth/{domain}`.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Http {
@@ -91,7 +91,7 @@ impl Default for Http {
     }
 }
 
-/// `[admin]`: `/metrics`, `/rlconfig`, `/stats`, the console.
+/// `[admin]`: `/metrics`, `/rlconfig`, `/stats`, `/log`.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Admin {

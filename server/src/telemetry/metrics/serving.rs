@@ -48,8 +48,6 @@ pub enum ConnectionKind {
     Grpc,
     /// The HTTP port.
     Http,
-    /// The admin port.
-    Admin,
 }
 
 const APIS: [(Api, &str); 3] = [(Api::Rls, "rls"), (Api::Json, "json"), (Api::Auth, "auth")];
@@ -60,8 +58,7 @@ const ANSWERS: [(Answered, &str); 5] = [
     (Answered::Error(ErrorKind::Store), "store_error"),
     (Answered::Error(ErrorKind::Malformed), "malformed"),
 ];
-const KINDS: [(ConnectionKind, &str); 3] =
-    [(ConnectionKind::Grpc, "grpc"), (ConnectionKind::Http, "http"), (ConnectionKind::Admin, "admin")];
+const KINDS: [(ConnectionKind, &str); 2] = [(ConnectionKind::Grpc, "grpc"), (ConnectionKind::Http, "http")];
 
 impl Answered {
     fn place(self) -> usize {
@@ -315,7 +312,7 @@ mod tests {
         let opened = Opened::default();
         let connection = opened.connection(ConnectionKind::Http);
         let _held = opened.held();
-        assert_eq!(opened.connections().collect::<Vec<_>>(), [("grpc", 0), ("http", 1), ("admin", 0)]);
+        assert_eq!(opened.connections().collect::<Vec<_>>(), [("grpc", 0), ("http", 1)]);
         assert_eq!(opened.held_now(), 1);
         drop(connection);
         assert!(opened.connections().all(|(_, open)| open == 0));
