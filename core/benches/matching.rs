@@ -5,8 +5,8 @@ use std::time::Instant;
 
 use tollgate_core::limit::{FixedWindow, Limit, Refused, Window};
 use tollgate_core::rules::{
-    Accuracy, Charge, Defaults, Descriptor, DescriptorSpec, DomainSpec, Matcher, OnFailure, Query, Quota,
-    RuleSpec, Unit,
+    Accuracy, Defaults, Descriptor, DescriptorSpec, DomainSpec, Matcher, OnFailure, Query, Quota, RuleSpec,
+    Unit,
 };
 use tollgate_core::time::Span;
 
@@ -35,7 +35,7 @@ fn matcher(count: usize) -> Matcher {
     let mut descriptors: Vec<_> = (0..count).map(|n| node("route", format!("/api/v1/resource{n}"))).collect();
     descriptors.extend((0..count).map(|n| node("path", format!("/files/{n}/*.png"))));
     descriptors.push(node("user", String::new()));
-    let domain = DomainSpec { name: "shop".into(), charge: Charge::Each, partition: None, descriptors };
+    let domain = DomainSpec { name: "shop".into(), descriptors, ..DomainSpec::default() };
     Matcher::build(vec![domain], Defaults::default()).unwrap_or_default()
 }
 

@@ -5,6 +5,7 @@ mod fixed_window;
 mod leaky_bucket;
 mod level;
 mod rate;
+mod share;
 mod sliding_log;
 mod sliding_window;
 mod token_bucket;

@@ -1,5 +1,6 @@
 //! Rules: which limits a request meets, under which keys, and what their verdicts add up to.
 
+mod decision;
 mod explain;
 mod key;
 mod matcher;
@@ -8,10 +9,11 @@ mod query;
 mod spec;
 mod wildcard;
 
+pub use decision::{Answer, By, Decision, Outcome, Refusal, Status, refuses, told_remaining};
 pub use explain::{Explanation, MatchedBy, NoRule, Walked};
-pub use key::{Key, KeyBuilder, Shared};
+pub use key::{Key, KeyBuilder, Layout, Shared};
 pub use matcher::{BuildError, Defaults, Matcher};
-pub use plan::{Answer, By, Decision, Hit, Outcome, Plan, Refusal, RuleRef, Status, refuses, told_remaining};
+pub use plan::{Hit, Plan, RuleRef};
 pub use query::{Descriptor, Entries, Override, Query};
 pub use spec::{
     Accuracy, Charge, DescriptorSpec, DomainSpec, Metadata, OnFailure, Quota, RuleSpec, UNIT_NAMES, Unit,

@@ -5,7 +5,7 @@
 use proptest::prelude::*;
 use tollgate_core::limit::{FixedWindow, Limit, Refused, Window};
 use tollgate_core::rules::{
-    Accuracy, Charge, Defaults, Descriptor, DescriptorSpec, DomainSpec, KeyBuilder, Matcher, OnFailure,
+    Accuracy, Defaults, Descriptor, DescriptorSpec, DomainSpec, KeyBuilder, Layout, Matcher, OnFailure,
     Query, Quota, RuleSpec, Shared, Unit,
 };
 use tollgate_core::time::Span;
@@ -22,7 +22,7 @@ fn levels() -> impl Strategy<Value = Vec<Level>> {
 }
 
 fn key(domain: &str, levels: &[Level]) -> Vec<u8> {
-    let mut key = KeyBuilder::rule(domain);
+    let mut key = KeyBuilder::rule(Layout::Tollgate, domain);
     for (name, value, shared) in levels {
         key.level(name, value, if *shared { Shared::Yes } else { Shared::No });
     }
@@ -78,7 +78,7 @@ proptest! {
             key: "k".into(), value: pattern.clone(), rule: Some(rule(order)), ..DescriptorSpec::default()
         };
         let descriptors = patterns.iter().enumerate().map(node).collect();
-        let domain = DomainSpec { name: "d".into(), charge: Charge::Each, partition: None, descriptors };
+        let domain = DomainSpec { name: "d".into(), descriptors, ..DomainSpec::default() };
         let matcher = Matcher::build(vec![domain], Defaults::default()).unwrap();
         let descriptor = Descriptor { entries: [("k", value.as_str())].into_iter().collect(), ..Descriptor::default() };
         let query = Query { domain: "d", descriptors: [descriptor].into_iter().collect(), ..Query::default() };

@@ -6,7 +6,7 @@ use crate::time::Span;
 /// Fastest rate: units per second.
 const FASTEST: u128 = 10_000_000;
 /// Slowest rate: one unit in this many microseconds, 366 days.
-const SLOWEST: u128 = 366 * 86_400 * 1_000_000;
+const SLOWEST: u128 = Rate::SLOWEST_PERIOD.as_micros() as u128;
 
 /// `count` units per `per` microseconds, in lowest terms.
 ///
@@ -19,6 +19,9 @@ pub struct Rate {
 }
 
 impl Rate {
+    /// What the slowest rate takes for one unit: 366 days.
+    pub(super) const SLOWEST_PERIOD: Span = Span::from_secs(366 * 86_400);
+
     /// `count` units in each `per`, reduced by their greatest common divisor.
     ///
     /// # Errors

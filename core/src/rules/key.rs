@@ -24,7 +24,7 @@ pub struct Key {
 }
 
 impl Key {
-    /// The key as bytes, at most 256.
+    /// The key as bytes, at most 256 with [`Layout::Tollgate`].
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {
         &self.bytes
@@ -49,18 +49,32 @@ impl fmt::Debug for Key {
     }
 }
 
+/// How counters are named.
+#[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
+pub enum Layout {
+    /// Injectively: no two counters have one name.
+    #[default]
+    Tollgate,
+    /// As envoyproxy/ratelimit names them in Redis, without the start of the window at the end:
+    /// `domain_key_value_…_`, neither escaped nor bounded, so that (`a`, `b_c`) and (`a_b`, `c`) share one.
+    Reference,
+}
+
 /// Collects the parts of a [`Key`] in one buffer, while a match is still going on.
 #[derive(Clone, Debug, Default)]
 pub struct KeyBuilder {
     bytes: SmallVec<[u8; 80]>,
+    layout: Layout,
 }
 
 impl KeyBuilder {
     /// Begins the key of a configured rule in `domain`.
     #[must_use]
-    pub fn rule(domain: &str) -> KeyBuilder {
-        let mut builder = KeyBuilder::default();
-        builder.bytes.push(RULE);
+    pub fn rule(layout: Layout, domain: &str) -> KeyBuilder {
+        let mut builder = KeyBuilder { layout, ..KeyBuilder::default() };
+        if layout == Layout::Tollgate {
+            builder.bytes.push(RULE);
+        }
         builder.part(domain);
         builder
     }
@@ -79,17 +93,18 @@ impl KeyBuilder {
     /// a request whose value is literally the pattern's text has the same counter only if it shares it.
     pub fn level(&mut self, key: &str, value: &str, shared: Shared) {
         self.part(key);
-        self.bytes.push(match shared {
-            Shared::No => b'=',
-            Shared::Yes => b'*',
-        });
+        match (self.layout, shared) {
+            (Layout::Reference, _) => {}
+            (Layout::Tollgate, Shared::No) => self.bytes.push(b'='),
+            (Layout::Tollgate, Shared::Yes) => self.bytes.push(b'*'),
+        }
         self.part(value);
     }
 
     /// The finished key.
     #[must_use]
     pub fn finish(self) -> Key {
-        if self.bytes.len() <= MAX_PLAIN {
+        if self.bytes.len() <= MAX_PLAIN || self.layout == Layout::Reference {
             return Key { bytes: self.bytes };
         }
         let mut bytes = SmallVec::new();
@@ -99,6 +114,11 @@ impl KeyBuilder {
     }
 
     fn part(&mut self, text: &str) {
+        if self.layout == Layout::Reference {
+            self.bytes.extend_from_slice(text.as_bytes());
+            self.bytes.push(b'_');
+            return;
+        }
         self.number(text.len() as u64);
         self.bytes.extend_from_slice(text.as_bytes());
     }
@@ -127,7 +147,7 @@ mod tests {
     use super::*;
 
     fn key(domain: &str, levels: &[(&str, &str)]) -> Key {
-        let mut builder = KeyBuilder::rule(domain);
+        let mut builder = KeyBuilder::rule(Layout::Tollgate, domain);
         for (key, value) in levels {
             builder.level(key, value, Shared::No);
         }
@@ -143,9 +163,20 @@ mod tests {
 
     #[test]
     fn a_pattern_is_not_the_value_that_looks_like_it() {
-        let mut shared = KeyBuilder::rule("d");
+        let mut shared = KeyBuilder::rule(Layout::Tollgate, "d");
         shared.level("files", "a/*", Shared::Yes);
         assert_ne!(shared.finish(), key("d", &[("files", "a/*")]));
+    }
+
+    #[test]
+    fn the_reference_names_counters_by_plain_text() {
+        let mut builder = KeyBuilder::rule(Layout::Reference, "domain");
+        builder.level("key2", "value2", Shared::No);
+        builder.level("files", "files/*", Shared::Yes);
+        assert_eq!(builder.finish().as_bytes(), b"domain_key2_value2_files_files/*_");
+        let mut long = KeyBuilder::rule(Layout::Reference, "d");
+        long.level("a", &"x".repeat(1_000), Shared::No);
+        assert_eq!(long.finish().as_bytes().len(), 1_005);
     }
 
     #[test]
@@ -162,6 +193,6 @@ mod tests {
         let second = KeyBuilder::with_override("d", Span::SECOND).finish();
         let minute = KeyBuilder::with_override("d", Span::from_secs(60)).finish();
         assert_ne!(second, minute);
-        assert_ne!(second, KeyBuilder::rule("d").finish());
+        assert_ne!(second, KeyBuilder::rule(Layout::Tollgate, "d").finish());
     }
 }

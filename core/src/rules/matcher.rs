@@ -6,7 +6,7 @@ use foldhash::fast::FixedState;
 use smallvec::SmallVec;
 
 use super::explain::MatchedBy;
-use super::key::{Key, KeyBuilder, Shared};
+use super::key::{Key, KeyBuilder, Layout, Shared};
 use super::plan::{Plan, Slot};
 use super::query::{Descriptor, Override, Query};
 use super::spec::{Accuracy, Charge, DescriptorSpec, DomainSpec, OnFailure, RuleSpec};
@@ -32,6 +32,8 @@ pub struct Defaults {
     pub shadow: bool,
     /// Every descriptor is an alternative (`QUOTA_MODE`).
     pub alternative: bool,
+    /// How counters are named.
+    pub layout: Layout,
 }
 
 /// Why rules cannot be compiled.
@@ -47,8 +49,26 @@ pub enum BuildError {
 
 #[derive(Clone, Debug)]
 pub(super) struct Domain {
-    charge: Charge,
+    together: Together,
     root: Level,
+}
+
+/// How the hits of one request are treated together.
+#[derive(Clone, Debug)]
+pub(super) struct Together {
+    pub(super) charge: Charge,
+    pub(super) on_overload: OnFailure,
+    pub(super) partition: Option<Box<str>>,
+}
+
+impl Together {
+    fn of(spec: &DomainSpec) -> Together {
+        Together {
+            charge: spec.charge,
+            on_overload: spec.on_overload.unwrap_or(OnFailure::Local),
+            partition: spec.partition.as_deref().map(Box::from),
+        }
+    }
 }
 
 impl Domain {
@@ -105,8 +125,9 @@ impl Matcher {
         let mut matcher = Matcher { defaults, ..Matcher::default() };
         for spec in specs {
             let mut trail = Trail { text: spec.name.clone(), levels: Vec::new() };
+            let together = Together::of(&spec);
             let root = Level::build(spec.descriptors, &mut trail, &mut matcher.rules)?;
-            let domain = Domain { charge: spec.charge, root };
+            let domain = Domain { together, root };
             if matcher.domains.insert(spec.name.as_str().into(), domain).is_some() {
                 return Err(BuildError::Domain(spec.name));
             }
@@ -138,20 +159,24 @@ impl Matcher {
         let Some(domain) = self.domains.get(query.domain) else {
             return Plan::unknown_domain(query.descriptors.len(), self.defaults);
         };
-        let mut plan = Plan::new(domain.charge, self.defaults);
+        let mut plan = Plan::new(&domain.together, self.defaults);
         for descriptor in &query.descriptors {
             match &descriptor.limit {
                 Some(limit) => {
                     let (rule, key) = self.override_of(domain, query.domain, descriptor, limit);
                     plan.charge_override(rule, key, query, descriptor);
                 }
-                None => match domain.root.find(query.domain, descriptor) {
+                None => match domain.root.find(self.key(query.domain), descriptor) {
                     None => plan.slots.push(Slot::Unmatched),
                     Some(found) => plan.charge_rule(&self.rules[found.rule], found.key, query, descriptor),
                 },
             }
         }
         plan.finish()
+    }
+
+    fn key(&self, domain: &str) -> KeyBuilder {
+        KeyBuilder::rule(self.defaults.layout, domain)
     }
 
     /// The rule and the counter of a limit that came with the request. It shares the counter of the
@@ -163,14 +188,17 @@ impl Matcher {
         descriptor: &Descriptor<'_>,
         limit: &Override,
     ) -> (Box<Rule>, Key) {
-        let refused = if domain.charge == Charge::Each { Refused::Counts } else { Refused::Free };
+        let refused = if domain.together.charge == Charge::Each { Refused::Counts } else { Refused::Free };
         let window = limit.window(refused);
-        let found = domain.root.find(name, descriptor).filter(|found| {
+        let found = domain.root.find(self.key(name), descriptor).filter(|found| {
             let rule = &self.rules[found.rule];
             !found.shared && same_window(rule.limit.as_ref(), &window)
         });
-        let key =
-            found.map_or_else(|| override_key(name, descriptor, limit.quota().span()), |found| found.key);
+        let begin = || match self.defaults.layout {
+            Layout::Tollgate => KeyBuilder::with_override(name, limit.quota().span()),
+            Layout::Reference => self.key(name),
+        };
+        let key = found.map_or_else(|| override_key(begin(), descriptor), |found| found.key);
         let rule = Rule {
             id: Rule::OVERRIDE,
             path: format!("{name}.override").into(),
@@ -195,8 +223,7 @@ fn same_window(limit: Option<&Limit>, window: &FixedWindow) -> bool {
         if matches!((rule.window(), window.window()), (Window::Epoch(one), Window::Epoch(two)) if one == two))
 }
 
-fn override_key(domain: &str, descriptor: &Descriptor<'_>, window: Span) -> Key {
-    let mut key = KeyBuilder::with_override(domain, window);
+fn override_key(mut key: KeyBuilder, descriptor: &Descriptor<'_>) -> Key {
     for (name, value) in &descriptor.entries {
         key.level(name, value, Shared::No);
     }
@@ -228,8 +255,7 @@ impl Level {
 
     /// Walks down one entry a level. The first sibling that fits is taken for good: there is no way back
     /// to a less specific one. The limit has to sit on the last entry's node.
-    fn find(&self, domain: &str, descriptor: &Descriptor<'_>) -> Option<Found> {
-        let mut key = KeyBuilder::rule(domain);
+    fn find(&self, mut key: KeyBuilder, descriptor: &Descriptor<'_>) -> Option<Found> {
         let mut any_shared = false;
         let mut level = self;
         let mut entries = descriptor.entries.iter().peekable();

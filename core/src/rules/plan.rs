@@ -5,12 +5,12 @@ use std::ops::Deref;
 use smallvec::SmallVec;
 
 use super::Rule;
+use super::decision::{Answer, Decision, Outcome, Refusal, Status, refusal, unknown};
 use super::key::Key;
-use super::matcher::Defaults;
+use super::matcher::{Defaults, Together};
 use super::query::{Descriptor, Query};
-use super::spec::Charge;
-use crate::limit::{Ask, Cost, Retry, Verdict};
-use crate::time::Span;
+use super::spec::{Charge, OnFailure};
+use crate::limit::{Ask, Cost};
 
 /// A rule of the matcher, or the limit that came with the request.
 #[derive(Clone, Debug, PartialEq)]
@@ -45,6 +45,8 @@ pub struct Hit<'m> {
     pub shadow: bool,
     /// A refusal counts only if all alternatives refuse.
     pub alternative: bool,
+    /// Counters with one partition live on one node of a cluster, so that one step can charge them all.
+    pub partition: Option<Box<str>>,
 }
 
 /// What became of one descriptor before any counter was asked.
@@ -65,82 +67,35 @@ pub struct Plan<'m> {
     hits: SmallVec<[Hit<'m>; 2]>,
     pub(super) slots: SmallVec<[Slot<'m>; 2]>,
     defaults: Defaults,
+    on_overload: OnFailure,
+    partition: Option<&'m str>,
     any_replaces: bool,
 }
 
-/// Who answered.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum By {
-    /// The counter in this process' memory.
-    Memory,
-    /// Nobody counted: the store has no room for a new key, and `on_full` answered.
-    Full,
-}
-
-/// The answer to one [`Hit`].
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Answer {
-    /// What the limit said.
-    pub verdict: Verdict,
-    /// Who said it.
-    pub by: By,
-}
-
-/// What the caller is told of one descriptor.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Status {
-    /// Within the limit, or not enforced.
-    Ok,
-    /// Over the limit.
-    OverLimit,
-}
-
-/// What became of one descriptor.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Outcome<'m> {
-    /// No rules for this domain.
-    UnknownDomain,
-    /// No rule for these entries.
-    Unmatched,
-    /// Another rule of the request replaces the one that matched.
-    Replaced,
-    /// A rule says that there is no limit.
-    Unlimited(&'m Rule),
-    /// A limit was asked.
-    Decided {
-        /// Its rule.
-        rule: RuleRef<'m>,
-        /// What it was asked.
-        ask: Ask,
-        /// What it answered.
-        answer: Answer,
-        /// What the caller is told: a rule in shadow is never over its limit.
-        status: Status,
-        /// The descriptor is one of several alternatives.
-        alternative: bool,
-    },
-}
-
-/// The answer to one request: one outcome per descriptor, in the order asked.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Decision<'m> {
-    /// Whether the request is refused.
-    pub status: Status,
-    /// Whether only the global shadow mode kept it from being refused.
-    pub shadowed: bool,
-    /// Whether anything is enforced, so that callers are kept waiting for their turn.
-    pub enforced: bool,
-    /// Per descriptor.
-    pub outcomes: SmallVec<[Outcome<'m>; 2]>,
-}
-
 impl<'m> Plan<'m> {
-    pub(super) fn new(charge: Charge, defaults: Defaults) -> Plan<'m> {
-        Plan { charge, hits: SmallVec::new(), slots: SmallVec::new(), defaults, any_replaces: false }
+    pub(super) fn new(together: &'m Together, defaults: Defaults) -> Plan<'m> {
+        Plan {
+            charge: together.charge,
+            on_overload: together.on_overload,
+            partition: together.partition.as_deref(),
+            ..Plan::empty(defaults)
+        }
+    }
+
+    fn empty(defaults: Defaults) -> Plan<'m> {
+        Plan {
+            charge: Charge::Each,
+            hits: SmallVec::new(),
+            slots: SmallVec::new(),
+            defaults,
+            on_overload: OnFailure::Local,
+            partition: None,
+            any_replaces: false,
+        }
     }
 
     pub(super) fn unknown_domain(descriptors: usize, defaults: Defaults) -> Plan<'m> {
-        let mut plan = Plan::new(Charge::Each, defaults);
+        let mut plan = Plan::empty(defaults);
         plan.slots.resize(descriptors, Slot::UnknownDomain);
         plan
     }
@@ -177,7 +132,8 @@ impl<'m> Plan<'m> {
         let shadow = rule.shadow;
         let alternative = rule.alternative || self.defaults.alternative;
         self.slots.push(Slot::Hit);
-        self.hits.push(Hit { key, rule, ask, shadow, alternative });
+        let partition = self.partition.and_then(|key| descriptor.value_of(key)).map(Box::from);
+        self.hits.push(Hit { key, rule, ask, shadow, alternative, partition });
     }
 
     pub(super) fn finish(mut self) -> Plan<'m> {
@@ -235,146 +191,36 @@ impl<'m> Plan<'m> {
         &self.hits
     }
 
-    /// Puts the answers, one per hit and in their order, back into the order of the question.
+    /// What to do with the hits of a request that the store has no time for.
     #[must_use]
-    pub fn settle(self, answers: &[Answer]) -> Decision<'m> {
-        let over = refuses(&self.hits, answers);
-        let open_alternative = self.defaults.alternative
-            && self.slots.iter().any(|slot| *slot != Slot::Hit && !matches!(slot, Slot::Unlimited(_)));
-        let refused = over == Refusal::Certain || (over == Refusal::Alternatives && !open_alternative);
+    pub const fn on_overload(&self) -> OnFailure {
+        self.on_overload
+    }
+
+    /// Puts the answers, one per hit and in their order, back into the order of the question. An error stands
+    /// for a limit that could not be asked.
+    #[must_use]
+    pub fn settle<E>(self, answers: &[Result<Answer, E>]) -> Decision<'m> {
+        let (over, open) = (refusal(&self.hits, answers), self.open_alternative());
+        let refused = over == Refusal::Certain || (over == Refusal::Alternatives && !open);
+        let undecided = !refused && !self.defaults.shadow && unknown(&self.hits, answers, open);
         let mut hits = self.hits.into_iter().zip(answers);
         let outcomes = self.slots.iter().filter_map(|slot| match slot {
             Slot::UnknownDomain => Some(Outcome::UnknownDomain),
             Slot::Unmatched => Some(Outcome::Unmatched),
             Slot::Replaced => Some(Outcome::Replaced),
             Slot::Unlimited(rule) => Some(Outcome::Unlimited(rule)),
-            Slot::Hit => hits.next().map(|(hit, answer)| decided(hit, *answer)),
+            Slot::Hit => hits.next().map(|(hit, answer)| Outcome::of(hit, answer.as_ref().ok())),
         });
         let outcomes = outcomes.collect();
         let shadowed = refused && self.defaults.shadow;
         let status = if refused && !shadowed { Status::OverLimit } else { Status::Ok };
-        Decision { status, shadowed, enforced: !self.defaults.shadow, outcomes }
-    }
-}
-
-fn decided<'m>(hit: Hit<'m>, answer: Answer) -> Outcome<'m> {
-    let status = if answer.verdict.allowed || hit.shadow { Status::Ok } else { Status::OverLimit };
-    Outcome::Decided { rule: hit.rule, ask: hit.ask, answer, status, alternative: hit.alternative }
-}
-
-/// What the verdicts on the hits of one request amount to.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Refusal {
-    /// The request passes.
-    None,
-    /// Only alternatives refuse, but all of them.
-    Alternatives,
-    /// A limit that is no alternative refuses.
-    Certain,
-}
-
-/// Whether `answers` refuse the request: one limit does that is neither in shadow nor an alternative, or
-/// every alternative does. Also the rule by which `all_or_nothing` charges nothing.
-#[must_use]
-pub fn refuses(hits: &[Hit<'_>], answers: &[Answer]) -> Refusal {
-    let over = |hit: &Hit<'_>, answer: &Answer| !answer.verdict.allowed && !hit.shadow;
-    let pairs = || hits.iter().zip(answers);
-    if pairs().any(|(hit, answer)| !hit.alternative && over(hit, answer)) {
-        return Refusal::Certain;
-    }
-    let mut alternatives = pairs().filter(|(hit, _)| hit.alternative).peekable();
-    if alternatives.peek().is_some() && alternatives.all(|(hit, answer)| over(hit, answer)) {
-        return Refusal::Alternatives;
-    }
-    Refusal::None
-}
-
-impl Decision<'_> {
-    /// Whether the request may go on.
-    #[must_use]
-    pub fn allowed(&self) -> bool {
-        self.status == Status::Ok
+        Decision { status, shadowed, enforced: !self.defaults.shadow, undecided, outcomes }
     }
 
-    /// How long an admitted request has to wait for its turn. Rules in shadow, looks and refunds keep nobody.
-    #[must_use]
-    pub fn wait(&self) -> Span {
-        if !self.enforced {
-            return Span::ZERO;
-        }
-        let waits = self.outcomes.iter().filter_map(|outcome| match outcome {
-            Outcome::Decided { rule, ask, answer, status: Status::Ok, .. } => {
-                let takes = matches!(ask.cost, Cost::Take(1..));
-                (takes && !rule.shadow).then_some(answer.verdict.wait)
-            }
-            _ => None,
-        });
-        waits.max().unwrap_or(Span::ZERO)
-    }
-
-    /// When a refused request would pass if nobody else came; `None` if it was not refused.
-    #[must_use]
-    pub fn retry_after(&self) -> Option<Retry> {
-        if self.allowed() {
-            return None;
-        }
-        let over = |wanted: bool| {
-            self.outcomes.iter().filter_map(move |outcome| match outcome {
-                Outcome::Decided { answer, status: Status::OverLimit, alternative, .. }
-                    if *alternative == wanted =>
-                {
-                    Some(answer.verdict.retry_after)
-                }
-                _ => None,
-            })
-        };
-        // all certain refusals have to end, and one of the alternatives, if all of them refuse
-        let certain = over(false).reduce(later);
-        let alternatives = self.alternatives_exhausted().then(|| over(true).reduce(sooner)).flatten();
-        [certain, alternatives].into_iter().flatten().reduce(later)
-    }
-
-    fn alternatives_exhausted(&self) -> bool {
-        self.outcomes
-            .iter()
-            .all(|outcome| !matches!(outcome, Outcome::Decided { alternative: true, status: Status::Ok, .. }))
-    }
-
-    /// The outcome that the response headers describe: the first with the least remaining, except that
-    /// every refusal that is no alternative takes over, the last of them for good.
-    #[must_use]
-    pub fn tightest(&self) -> Option<(&Rule, &Verdict)> {
-        let mut tightest: Option<(&Rule, &Verdict)> = None;
-        for outcome in &self.outcomes {
-            let Outcome::Decided { rule, answer, status, alternative, .. } = outcome else { continue };
-            let takes_over = *status == Status::OverLimit && !alternative;
-            let remaining = told_remaining(&answer.verdict);
-            let tighter = tightest.is_none_or(|(_, least)| remaining < told_remaining(least));
-            if takes_over || tighter {
-                tightest = Some((rule, &answer.verdict));
-            }
-        }
-        tightest
-    }
-}
-
-/// A refused verdict leaves nothing, whatever smaller requests would still find.
-#[must_use]
-pub fn told_remaining(verdict: &Verdict) -> u64 {
-    if verdict.allowed { verdict.remaining } else { 0 }
-}
-
-fn later(one: Retry, two: Retry) -> Retry {
-    match (one, two) {
-        (Retry::After(one), Retry::After(two)) => Retry::After(one.max(two)),
-        _ => Retry::Never,
-    }
-}
-
-fn sooner(one: Retry, two: Retry) -> Retry {
-    match (one, two) {
-        (Retry::After(one), Retry::After(two)) => Retry::After(one.min(two)),
-        (Retry::After(one), Retry::Never) | (Retry::Never, Retry::After(one)) => Retry::After(one),
-        _ => Retry::Never,
+    /// Whether one of several alternatives has no limit.
+    fn open_alternative(&self) -> bool {
+        self.defaults.alternative
+            && self.slots.iter().any(|slot| *slot != Slot::Hit && !matches!(slot, Slot::Unlimited(_)))
     }
 }

@@ -35,6 +35,14 @@ pub struct Descriptor<'a> {
     pub limit: Option<Box<Override>>,
 }
 
+impl<'a> Descriptor<'a> {
+    /// The value of the first entry with that key.
+    #[must_use]
+    pub fn value_of(&self, key: &str) -> Option<&'a str> {
+        self.entries.iter().find(|(name, _)| *name == key).map(|&(_, value)| value)
+    }
+}
+
 /// A limit that came with the request: an epoch-aligned fixed window.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Override {

@@ -4,7 +4,7 @@ use crate::limit::{CalendarUnit, Limit};
 use crate::time::Span;
 
 /// All rules of one domain.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct DomainSpec {
     /// Name, compared exactly.
     pub name: String,
@@ -12,6 +12,8 @@ pub struct DomainSpec {
     pub charge: Charge,
     /// Descriptor key whose value decides on which node of a cluster the request's counters live.
     pub partition: Option<String>,
+    /// What a request is answered that the store has no time for; `None` is [`OnFailure::Local`].
+    pub on_overload: Option<OnFailure>,
     /// Top-level descriptors in file order.
     pub descriptors: Vec<DescriptorSpec>,
 }

@@ -57,7 +57,7 @@ fn limited(key: &str, requests_per_unit: u32) -> DescriptorSpec {
 }
 
 fn load(admin: &Admin, descriptors: Vec<DescriptorSpec>) {
-    let spec = DomainSpec { name: "shop".into(), charge: Charge::Each, partition: None, descriptors };
+    let spec = DomainSpec { name: "shop".into(), descriptors, ..DomainSpec::default() };
     let matcher = Matcher::build(vec![spec], Defaults::default()).unwrap();
     admin.engine.use_rules(Arc::new(Ruleset::new(matcher, &admin.metrics)));
 }

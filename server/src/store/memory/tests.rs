@@ -42,7 +42,7 @@ fn matcher(charge: Charge, limits: &[Limit]) -> Matcher {
         ..DescriptorSpec::default()
     };
     let descriptors = limits.iter().zip('a'..).map(node).collect();
-    let domain = DomainSpec { name: "d".into(), charge, partition: None, descriptors };
+    let domain = DomainSpec { name: "d".into(), charge, descriptors, ..DomainSpec::default() };
     Matcher::build(vec![domain], Defaults::default()).unwrap()
 }
 

@@ -33,7 +33,7 @@ fn limited(key: &str, limit: Option<u32>) -> DescriptorSpec {
 }
 
 fn matcher(descriptors: Vec<DescriptorSpec>) -> Matcher {
-    let domain = DomainSpec { name: "shop".into(), charge: Charge::Each, partition: None, descriptors };
+    let domain = DomainSpec { name: "shop".into(), descriptors, ..DomainSpec::default() };
     Matcher::build(vec![domain], Defaults::default()).unwrap()
 }
 
@@ -193,9 +193,8 @@ fn the_global_shadow_mode_is_counted_by_request() {
     let metrics = Metrics::new(OPTIONS);
     let spec = DomainSpec {
         name: "shop".into(),
-        charge: Charge::Each,
-        partition: None,
         descriptors: vec![limited("user", Some(1))],
+        ..DomainSpec::default()
     };
     let defaults = Defaults { shadow: true, ..Defaults::default() };
     let rules = Ruleset::new(Matcher::build(vec![spec], defaults).unwrap(), &metrics);

@@ -43,9 +43,8 @@ fn unlimited(metrics: &Metrics, rules: usize) -> Ruleset {
     };
     let spec = DomainSpec {
         name: "shop".into(),
-        charge: Charge::Each,
-        partition: None,
         descriptors: (0..rules).map(descriptor).collect(),
+        ..DomainSpec::default()
     };
     Ruleset::new(Matcher::build(vec![spec], Defaults::default()).unwrap(), metrics)
 }

@@ -42,7 +42,7 @@ fn limited(node: DescriptorSpec) -> DescriptorSpec {
 }
 
 fn rules(metrics: &Metrics, domain: &str, descriptors: Vec<DescriptorSpec>) -> Ruleset {
-    let spec = DomainSpec { name: domain.into(), charge: Charge::Each, partition: None, descriptors };
+    let spec = DomainSpec { name: domain.into(), descriptors, ..DomainSpec::default() };
     Ruleset::new(Matcher::build(vec![spec], Defaults::default()).unwrap(), metrics)
 }
 

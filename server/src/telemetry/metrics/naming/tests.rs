@@ -24,12 +24,7 @@ fn parent(node: DescriptorSpec, child: DescriptorSpec) -> DescriptorSpec {
 }
 
 fn rule(domain: &str, descriptor: DescriptorSpec) -> Rule {
-    let spec = DomainSpec {
-        name: domain.into(),
-        charge: Default::default(),
-        partition: None,
-        descriptors: vec![descriptor],
-    };
+    let spec = DomainSpec { name: domain.into(), descriptors: vec![descriptor], ..DomainSpec::default() };
     Matcher::build(vec![spec], Defaults::default()).unwrap().rules()[0].clone()
 }
 
