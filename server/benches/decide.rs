@@ -14,6 +14,7 @@ use tollgate_server::config::compile::compile;
 use tollgate_server::config::rules::{Options, Source};
 use tollgate_server::config::ruleset::Ruleset;
 use tollgate_server::engine::Engine;
+use tollgate_server::fallback::{Fallback, Servers};
 use tollgate_server::store::memory::{Bounds, MemoryStore, OnFull};
 use tollgate_server::telemetry::metrics::{MetricOptions, Metrics};
 
@@ -40,7 +41,12 @@ fn service() -> Result<RlsService, String> {
         response_time_as_milliseconds: false,
     }));
     let bounds = Bounds { max_keys: 10_000_000, max_bytes: u64::MAX, on_full: OnFull::Deny };
-    let engine = Arc::new(Engine::new(Arc::new(MemoryStore::new(bounds)), Arc::new(SystemClock), metrics));
+    let engine = Arc::new(Engine::new(
+        Arc::new(MemoryStore::new(bounds)),
+        Arc::new(Fallback::new(Servers::new(1))),
+        Arc::new(SystemClock),
+        metrics,
+    ));
     let source = Source { name: "bench.yaml".into(), bytes: rules.into_bytes() };
     let problems = |problems: Vec<_>| format!("{problems:?}");
     let compiled = compile(&[source], &Options::default(), Defaults::default()).map_err(problems)?;

@@ -8,6 +8,8 @@ use std::fmt;
 
 use tollgate_core::limit::LimitError;
 
+use crate::engine::Undecided;
+
 /// Why a request cannot be decided. The texts of the first three are the reference's.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Invalid {
@@ -43,6 +45,8 @@ pub enum Invalid {
         /// Why not.
         error: LimitError,
     },
+    /// The store could not be asked.
+    Undecided(Undecided),
     /// A cost of `2^63` or more.
     Hits {
         /// Which descriptor.
@@ -70,6 +74,7 @@ impl fmt::Display for Invalid {
             Invalid::Limit { descriptor, error } => {
                 write!(f, "invalid limit of descriptor {descriptor}: {error}")
             }
+            Invalid::Undecided(undecided) => undecided.fmt(f),
             Invalid::Hits { descriptor, hits } => {
                 write!(
                     f,

@@ -24,6 +24,7 @@ use crate::config::location::Location;
 use crate::config::settings::{self, Effective, Settings};
 use crate::config::watch::{ConfigState, Loader};
 use crate::engine::Engine;
+use crate::fallback::{Fallback, Servers};
 use crate::health::Health;
 use crate::store::memory::{Bounds, MemoryStore, OnFull};
 use crate::telemetry::log::LogHandle;
@@ -148,12 +149,17 @@ impl Parts {
         let metrics = Arc::new(Metrics::new(metric_options(settings)));
         let store = Arc::new(MemoryStore::new(bounds(&settings.store.memory)));
         metrics.watch_store(store.clone());
-        let engine = Arc::new(Engine::new(store.clone(), clock.clone(), metrics.clone()));
+        let fallback = Arc::new(Fallback::new(Servers::new(1)));
+        let engine = Arc::new(Engine::new(store.clone(), fallback, clock.clone(), metrics.clone()));
         let reporter = HealthReporter::new();
         let health_service = HealthServer::new(HealthService::from_health_reporter(reporter.clone()));
         let health = Arc::new(Health::new(settings.rules.require_for_health, reporter));
         let state = Arc::new(ConfigState::default());
-        let defaults = Defaults { shadow: settings.mode.shadow, alternative: settings.mode.quota };
+        let defaults = Defaults {
+            shadow: settings.mode.shadow,
+            alternative: settings.mode.quota,
+            ..Defaults::default()
+        };
         let loader = Loader {
             location,
             defaults,

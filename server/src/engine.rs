@@ -13,15 +13,25 @@ use tollgate_core::time::Time;
 
 use crate::clock::Clock;
 use crate::config::ruleset::Ruleset;
-use crate::store::{Answers, Store};
+use crate::fallback::Fallback;
+use crate::store::{Fault, Replies, Request, Store};
 use crate::telemetry::metrics::Metrics;
 
 /// Decides requests by the rules in force.
 pub struct Engine {
     rules: ArcSwapOption<Ruleset>,
     store: Arc<dyn Store>,
+    fallback: Arc<Fallback>,
     clock: Arc<dyn Clock>,
     metrics: Arc<Metrics>,
+}
+
+/// A request that could be neither admitted nor refused.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+#[error("rate limit store: {fault}")]
+pub struct Undecided {
+    /// The first of the store's faults.
+    pub fault: Fault,
 }
 
 /// The rules in force; one request sees one set of them.
@@ -30,8 +40,13 @@ pub type Rules = Guard<Option<Arc<Ruleset>>>;
 impl Engine {
     /// An engine without rules.
     #[must_use]
-    pub fn new(store: Arc<dyn Store>, clock: Arc<dyn Clock>, metrics: Arc<Metrics>) -> Engine {
-        Engine { rules: ArcSwapOption::empty(), store, clock, metrics }
+    pub fn new(
+        store: Arc<dyn Store>,
+        fallback: Arc<Fallback>,
+        clock: Arc<dyn Clock>,
+        metrics: Arc<Metrics>,
+    ) -> Engine {
+        Engine { rules: ArcSwapOption::empty(), store, fallback, clock, metrics }
     }
 
     /// The rules in force; `None` until a set has been loaded.
@@ -53,22 +68,43 @@ impl Engine {
 
     /// Decides one request. A request that a leaky bucket admits for later is answered when its turn has
     /// come; if the caller goes away before that, it gives its place back.
-    pub async fn decide<'m>(&'m self, rules: &'m Ruleset, query: &Query<'_>) -> Decision<'m> {
+    ///
+    /// # Errors
+    /// The store could not be asked about a limit whose `on_failure` is `error`, and no other limit refuses.
+    pub async fn decide<'m>(
+        &'m self,
+        rules: &'m Ruleset,
+        query: &Query<'_>,
+    ) -> Result<Decision<'m>, Undecided> {
         let now = self.clock.now();
         let plan = rules.matcher().plan(query);
-        let answers = if plan.hits().is_empty() {
-            Answers::new()
-        } else {
-            self.store.charge(plan.charge(), plan.hits(), now).await
-        };
-        let queued = answers.iter().any(|answer| !answer.verdict.wait.is_zero());
+        let mut replies = Replies::new();
+        if !plan.hits().is_empty() {
+            let request = Request {
+                patience: query.patience,
+                generation: rules.generation(),
+                ..Request::new(plan.charge(), plan.hits(), now)
+            };
+            replies = self.store.charge(request).await;
+        }
+        let mut fault = None;
+        if replies.iter().any(Result::is_err) {
+            fault = replies.iter().find_map(|reply| reply.err());
+            let faults = replies.clone();
+            self.fallback.answer(&plan, now, &mut replies);
+            self.metrics.fell_back(plan.hits(), &faults, &replies);
+        }
+        let queued = replies.iter().flatten().any(|answer| !answer.verdict.wait.is_zero());
         let places = if queued { plan.hits().to_vec() } else { Vec::new() };
-        let decision = plan.settle(&answers);
+        let decision = plan.settle(&replies);
         self.metrics.decided(rules, query, &decision);
+        if let Some(fault) = fault.filter(|_| decision.undecided) {
+            return Err(Undecided { fault });
+        }
         if queued {
             self.hold(places, &decision, now).await;
         }
-        decision
+        Ok(decision)
     }
 
     /// Keeps an admitted request waiting for its turn.
@@ -104,7 +140,7 @@ impl Drop for Held {
         let (store, clock, places) =
             (self.store.clone(), self.clock.clone(), std::mem::take(&mut self.places));
         runtime.spawn(async move {
-            store.charge(Charge::Admitted, &places, clock.now()).await;
+            store.charge(Request::new(Charge::Admitted, &places, clock.now())).await;
         });
     }
 }
@@ -120,5 +156,6 @@ fn refund_of(hit: Hit<'_>) -> Hit<'static> {
         ask: Ask { cost, patience: Span::ZERO },
         shadow: hit.shadow,
         alternative: hit.alternative,
+        partition: hit.partition,
     }
 }

@@ -10,6 +10,7 @@ pub mod clock;
 pub mod command;
 pub mod config;
 pub mod engine;
+pub mod fallback;
 pub mod health;
 pub mod store;
 pub mod telemetry;

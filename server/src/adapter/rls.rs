@@ -59,7 +59,7 @@ impl RlsService {
         query.patience = deadline.map_or(Span::MAX, patience);
         let rules = self.engine.rules();
         let rules = rules.as_deref().ok_or(Invalid::NoRules)?;
-        let decision: Decision<'_> = self.engine.decide(rules, &query).await;
+        let decision: Decision<'_> = self.engine.decide(rules, &query).await.map_err(Invalid::Undecided)?;
         Ok(encode::response(request, &decision, &self.options))
     }
 }
@@ -88,6 +88,7 @@ pub(super) fn answered(answer: &Result<wire::RateLimitResponse, Invalid>) -> Ans
     match answer {
         Ok(response) if response.overall_code == i32::from(Code::OverLimit) => Answered::OverLimit,
         Ok(_) => Answered::Ok,
+        Err(Invalid::Undecided(_)) => Answered::Error(ErrorKind::Store),
         Err(_) => Answered::Error(ErrorKind::Service),
     }
 }

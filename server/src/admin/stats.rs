@@ -42,7 +42,7 @@ fn config(served: &Served) -> Value {
 }
 
 fn usage(usage: &Usage) -> Value {
-    let Usage { keys, bytes, full, swept } = usage;
+    let Usage { keys, bytes, full, swept, .. } = usage;
     let full = json!({ "denied": full.denied, "allowed": full.allowed, "evicted": full.evicted });
     json!({ "keys": keys, "bytes": bytes, "full": full, "swept": swept })
 }

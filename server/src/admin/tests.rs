@@ -2,25 +2,24 @@ use axum::body::{Body, to_bytes};
 use axum::http::{Method, Request};
 use serde_json::Value;
 use tollgate_core::limit::{FixedWindow, Limit, Refused, Window};
-use tollgate_core::rules::{
-    Charge, Defaults, DescriptorSpec, DomainSpec, Hit, Matcher, Quota, RuleSpec, Unit,
-};
-use tollgate_core::time::{Span, Time};
+use tollgate_core::rules::{Defaults, DescriptorSpec, DomainSpec, Matcher, Quota, RuleSpec, Unit};
+use tollgate_core::time::Span;
 use tower::ServiceExt as _;
 
 use super::*;
 use crate::clock::ManualClock;
 use crate::config::ruleset::Ruleset;
 use crate::config::settings::Log;
-use crate::store::{Answers, Charging, Usage};
+use crate::fallback::{Fallback, Servers};
+use crate::store::{Charging, Replies, Usage};
 use crate::telemetry::log;
 use crate::telemetry::metrics::{ConnectionKind, MetricOptions};
 
 struct NoStore;
 
 impl Store for NoStore {
-    fn charge<'a>(&'a self, _: Charge, _: &'a [Hit<'a>], _: Time) -> Charging<'a> {
-        Box::pin(std::future::ready(Answers::new()))
+    fn charge<'a>(&'a self, _: crate::store::Request<'a>) -> Charging<'a> {
+        Box::pin(std::future::ready(Replies::new()))
     }
 
     fn usage(&self) -> Usage {
@@ -36,7 +35,12 @@ fn admin(writes: Writes) -> Admin {
         response_time_as_milliseconds: false,
     }));
     let store: Arc<dyn Store> = Arc::new(NoStore);
-    let engine = Engine::new(store.clone(), Arc::new(ManualClock::default()), metrics.clone());
+    let engine = Engine::new(
+        store.clone(),
+        Arc::new(Fallback::new(Servers::new(1))),
+        Arc::new(ManualClock::default()),
+        metrics.clone(),
+    );
     let log = log::init(&Log::default());
     Admin { engine: Arc::new(engine), metrics, config: Arc::default(), log, store, writes }
 }

@@ -7,16 +7,19 @@ mod all;
 mod room;
 mod sweep;
 
+use std::time::Duration;
+
 use dashmap::{DashMap, SharedValue};
 use foldhash::quality::RandomState;
 use hashbrown::raw::RawTable;
+use moka::sync::Cache;
 use tollgate_core::limit::{Ask, Limit, Retry, State, Step, Verdict};
 use tollgate_core::rules::{Answer, By, Charge, Hit};
 use tollgate_core::time::{Span, Time};
 
 use self::room::Room;
 pub use self::room::{Bounds, OnFull};
-use super::{Answers, Charging, Store, Usage};
+use super::{Answers, Charging, REMEMBERED, Replies, Request, Store, Usage};
 
 /// What a key remembers, and until when that makes a difference.
 #[derive(Clone, Debug)]
@@ -36,7 +39,12 @@ type Shard = RawTable<Slot>;
 pub struct MemoryStore {
     map: DashMap<Box<[u8]>, Box<Kept>, RandomState>,
     room: Room,
+    /// What requests with an id were answered.
+    remembered: Cache<Box<[u8]>, Answers>,
 }
+
+/// Most requests with an id whose answers are remembered.
+const MAX_REMEMBERED: u64 = 100_000;
 
 /// A hit with its place in the map.
 struct Placed<'h, 'm> {
@@ -54,6 +62,10 @@ impl MemoryStore {
         MemoryStore {
             map: DashMap::with_hasher_and_shard_amount(RandomState::default(), shards),
             room: Room::new(bounds, shards),
+            remembered: Cache::builder()
+                .max_capacity(MAX_REMEMBERED)
+                .time_to_live(Duration::from_micros(REMEMBERED.as_micros()))
+                .build(),
         }
     }
 
@@ -121,13 +133,33 @@ impl MemoryStore {
     }
 }
 
-impl Store for MemoryStore {
-    fn charge<'a>(&'a self, charge: Charge, hits: &'a [Hit<'a>], now: Time) -> Charging<'a> {
-        let answers: Answers = match charge {
+impl MemoryStore {
+    /// Charges `hits` at `now`; never waits.
+    pub fn charge_now(&self, charge: Charge, hits: &[Hit<'_>], now: Time) -> Answers {
+        match charge {
             Charge::AllOrNothing if hits.len() > 1 => self.charge_all(hits, now),
             _ => hits.iter().map(|hit| self.charge_one(hit, now)).collect(),
+        }
+    }
+
+    /// The same, once for each `id`.
+    fn charge_once(&self, id: &[u8], request: &Request<'_>) -> Answers {
+        let Request { charge, hits, now, .. } = *request;
+        let key = hits.first().map_or(&[][..], |hit| hit.key.as_bytes());
+        let name: Box<[u8]> = [id, &[0], key].concat().into();
+        self.remembered.get_with(name, || self.charge_now(charge, hits, now))
+    }
+}
+
+impl Store for MemoryStore {
+    fn charge<'a>(&'a self, request: Request<'a>) -> Charging<'a> {
+        let Request { charge, hits, now, id, .. } = request;
+        let replies: Replies = match (id, charge) {
+            (Some(id), _) => self.charge_once(id, &request).into_iter().map(Ok).collect(),
+            (None, Charge::AllOrNothing) => self.charge_now(charge, hits, now).into_iter().map(Ok).collect(),
+            (None, _) => hits.iter().map(|hit| Ok(self.charge_one(hit, now))).collect(),
         };
-        Box::pin(std::future::ready(answers))
+        Box::pin(std::future::ready(replies))
     }
 
     fn usage(&self) -> Usage {

@@ -1,6 +1,7 @@
 //! Everything that is counted.
 
 mod event;
+mod fallbacks;
 mod meters;
 mod naming;
 mod series;
@@ -12,9 +13,10 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use tollgate_core::limit::Cost;
-use tollgate_core::rules::{Decision, Descriptor, Matcher, Outcome, Query, Rule, RuleRef};
+use tollgate_core::rules::{Decision, Descriptor, Hit, Matcher, Outcome, Query, Rule, RuleRef};
 
 use self::event::Event;
+use self::fallbacks::Fallbacks;
 pub use self::meters::Meters;
 use self::meters::Missed;
 pub(super) use self::meters::{Path, Registry};
@@ -26,7 +28,7 @@ use self::split::NearRatio;
 use super::meter::{Striped, Stripes};
 use super::page::Page;
 use crate::config::ruleset::Ruleset;
-use crate::store::Store;
+use crate::store::{Replies, Store};
 
 /// How to count.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -57,6 +59,7 @@ pub(super) struct Counts {
     pub(super) unknown_domains: UnknownDomains,
     /// Requests that only the global shadow mode let pass.
     pub(super) shadowed: Striped<1>,
+    pub(super) fallbacks: Fallbacks,
     pub(super) requests: Requests,
     pub(super) durations: Durations,
     pub(super) opened: Opened,
@@ -109,6 +112,15 @@ impl Metrics {
     /// Counts one decision.
     pub fn decided(&self, rules: &Ruleset, query: &Query<'_>, decision: &Decision<'_>) {
         self.counts.decided(rules.meters(), query, decision);
+    }
+
+    /// Counts what was replied to hits that the store had no answer for.
+    pub fn fell_back(&self, hits: &[Hit<'_>], before: &Replies, after: &Replies) {
+        for ((hit, before), after) in hits.iter().zip(before).zip(after) {
+            if let Err(fault) = before {
+                self.counts.fallbacks.count(hit, *fault, after.as_ref().ok());
+            }
+        }
     }
 
     /// Counts one request. A request that a [`Metrics::rls_error`] ended is counted there.
@@ -198,6 +210,7 @@ impl Counts {
             series: options.reference_names.then(|| Series::new(stripes)),
             unknown_domains: UnknownDomains::new(stripes),
             shadowed: Striped::new(stripes),
+            fallbacks: Fallbacks::default(),
             requests: Requests::new(stripes),
             durations: Durations::new(unit, stripes),
             opened: Opened::default(),
@@ -228,6 +241,7 @@ impl Counts {
                 }
             }
             Outcome::Unlimited(rule) => self.count(meters, rule, asked, Event::unlimited(asked.cost())),
+            Outcome::Failed { .. } => {}
             Outcome::Unmatched => meters.missed(domain, Missed::Unmatched),
             Outcome::Replaced => meters.missed(domain, Missed::Replaced),
             Outcome::UnknownDomain => self.unknown_domains.count(domain, 1),

@@ -1,7 +1,9 @@
 //! The metrics page, in Prometheus' text format.
 
+mod fallbacks;
 pub(super) mod family;
 mod instruments;
+mod remote;
 mod rules;
 
 use std::sync::Arc;
@@ -9,6 +11,7 @@ use std::sync::Arc;
 use opentelemetry_sdk::metrics::{Instrument, SdkMeterProvider, Stream};
 use prometheus::{Registry, TextEncoder};
 
+use self::fallbacks::Fallbacks;
 use self::rules::Rules;
 use super::metrics::Counts;
 use super::reference::Reference;
@@ -42,6 +45,7 @@ impl Page {
         let provider = SdkMeterProvider::builder().with_reader(exporter).with_view(many_series).build();
         instruments::register(&provider, counts);
         registry.register(Box::new(Rules::new(counts.clone()))).expect("the names do not overlap");
+        registry.register(Box::new(Fallbacks::new(counts.clone()))).expect("the names do not overlap");
         if counts.series.is_some() {
             let reference = Reference::new(counts.clone());
             registry.register(Box::new(reference)).expect("the names do not overlap");

@@ -23,6 +23,7 @@ use tollgate_server::config::rules::{Options, Source};
 use tollgate_server::config::ruleset::Ruleset;
 use tollgate_server::config::settings::Auth;
 use tollgate_server::engine::Engine;
+use tollgate_server::fallback::{Fallback, Servers};
 use tollgate_server::health::Health;
 use tollgate_server::store::memory::{Bounds, MemoryStore, OnFull};
 use tollgate_server::telemetry::metrics::{MetricOptions, Metrics};
@@ -59,7 +60,12 @@ impl World {
             response_time_as_milliseconds: false,
         });
         let store = Arc::new(MemoryStore::new(bounds));
-        let engine = Arc::new(Engine::new(store, clock.clone(), Arc::new(metrics)));
+        let engine = Arc::new(Engine::new(
+            store,
+            Arc::new(Fallback::new(Servers::new(1))),
+            clock.clone(),
+            Arc::new(metrics),
+        ));
         let service = RlsService::new(engine.clone(), Arc::new(RlsOptions::default()));
         World { clock, engine, service }
     }

@@ -41,7 +41,13 @@ pub(super) async fn auth(
     };
     let values = descriptors(state.auth.mapping(&domain), &original, &headers, &own_query);
     let query = query(&domain, &values, state.timeout.map_or(Span::MAX, patience));
-    let decision = state.engine.decide(rules, &query).await;
+    let decision = match state.engine.decide(rules, &query).await {
+        Ok(decision) => decision,
+        Err(undecided) => {
+            state.engine.metrics().request(Api::Auth, Answered::Error(ErrorKind::Store));
+            return (StatusCode::SERVICE_UNAVAILABLE, format!("{undecided}\n")).into_response();
+        }
+    };
     let result = if decision.allowed() { Answered::Ok } else { Answered::OverLimit };
     state.engine.metrics().request(Api::Auth, result);
     respond(&decision, deny)

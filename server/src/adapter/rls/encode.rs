@@ -48,7 +48,7 @@ fn code(status: Status) -> Code {
 
 fn status(outcome: &Outcome<'_>) -> DescriptorStatus {
     match outcome {
-        Outcome::UnknownDomain | Outcome::Unmatched | Outcome::Replaced => {
+        Outcome::UnknownDomain | Outcome::Unmatched | Outcome::Replaced | Outcome::Failed { .. } => {
             DescriptorStatus { code: Code::Ok.into(), ..DescriptorStatus::default() }
         }
         Outcome::Unlimited(_) => DescriptorStatus {

@@ -220,7 +220,7 @@ impl<'f> File<'f> {
         };
         let items = map.list("descriptors", self);
         let Level { specs: descriptors, top_level, .. } = self.descriptors(items, &name, &mut reading);
-        let spec = DomainSpec { name, charge: reading.charge, partition, descriptors };
+        let spec = DomainSpec { name, charge: reading.charge, partition, on_overload: None, descriptors };
         let at = map.at("domain");
         Some(Parsed {
             file: self.name.to_owned(),

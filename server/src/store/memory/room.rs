@@ -155,6 +155,7 @@ impl Room {
                 evicted: self.evicted.load(Relaxed),
             },
             swept: self.swept.load(Relaxed),
+            ..Usage::default()
         }
     }
 }

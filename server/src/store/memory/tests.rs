@@ -55,10 +55,7 @@ fn ask(store: &MemoryStore, matcher: &Matcher, entries: &[(&str, &str, u64)], no
     let query =
         Query { domain: "d", descriptors: descriptors.collect(), patience: Span::MAX, ..Query::default() };
     let plan = matcher.plan(&query);
-    match plan.charge() {
-        Charge::AllOrNothing if plan.hits().len() > 1 => store.charge_all(plan.hits(), now),
-        _ => plan.hits().iter().map(|hit| store.charge_one(hit, now)).collect(),
-    }
+    store.charge_now(plan.charge(), plan.hits(), now)
 }
 
 fn allowed(store: &MemoryStore, matcher: &Matcher, entries: &[(&str, &str, u64)]) -> Vec<bool> {

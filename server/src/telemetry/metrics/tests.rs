@@ -2,8 +2,7 @@ use std::thread;
 
 use tollgate_core::limit::{FixedState, FixedWindow, Limit, Refused, State, Window};
 use tollgate_core::rules::{
-    Accuracy, Answer, By, Charge, Defaults, DescriptorSpec, DomainSpec, OnFailure, Override, Quota, RuleSpec,
-    Unit,
+    Accuracy, Answer, By, Defaults, DescriptorSpec, DomainSpec, OnFailure, Override, Quota, RuleSpec, Unit,
 };
 use tollgate_core::time::{Span, Time};
 
@@ -57,7 +56,7 @@ fn decide(metrics: &Metrics, rules: &Ruleset, query: &Query<'_>, before: u64) {
         .map(|hit| {
             let limit = hit.rule.limit.as_ref().unwrap();
             let verdict = limit.step(Some(&State::FixedWindow(count)), now, hit.ask).verdict;
-            Answer { verdict, by: By::Memory }
+            Ok::<_, ()>(Answer { verdict, by: By::Memory })
         })
         .collect();
     metrics.decided(rules, query, &plan.settle(&answers));
@@ -160,7 +159,7 @@ fn a_rule_that_is_gone_keeps_its_counts_only_if_it_has_any() {
     let _new = rules(&metrics, vec![limited("user", Some(10))]);
     let mut known: Vec<_> = metrics.counts.registry.rules().into_iter().map(|(path, _)| path.rule).collect();
     known.sort_unstable();
-    assert_eq!(known, ["override".into(), "used".into(), "user".into()]);
+    assert_eq!(known, ["override", "used", "user"].map(Arc::<str>::from));
 }
 
 #[test]

@@ -9,21 +9,22 @@ use opentelemetry::metrics::{AsyncInstrument, Meter, MeterProvider};
 use opentelemetry::{KeyValue, Value};
 use opentelemetry_sdk::metrics::SdkMeterProvider;
 
+use super::remote;
 use crate::store::Usage;
 use crate::telemetry::metrics::{Authorities, Counts};
 
 /// What an instrument is told.
-type Observer<'o> = &'o dyn AsyncInstrument<u64>;
+pub(super) type Observer<'o> = &'o dyn AsyncInstrument<u64>;
 
 /// One instrument: what it is called, what it means, how it is read.
-struct Shown {
-    name: &'static str,
-    help: &'static str,
-    kind: Kind,
-    read: fn(&Counts, Observer<'_>),
+pub(super) struct Shown {
+    pub(super) name: &'static str,
+    pub(super) help: &'static str,
+    pub(super) kind: Kind,
+    pub(super) read: fn(&Counts, Observer<'_>),
 }
 
-enum Kind {
+pub(super) enum Kind {
     Counter,
     Gauge,
 }
@@ -123,7 +124,7 @@ const ALL: [Shown; 17] = [
 /// Registers every instrument with `provider`.
 pub(super) fn register(provider: &SdkMeterProvider, counts: &Arc<Counts>) {
     let meter = provider.meter("tollgate");
-    for shown in ALL {
+    for shown in ALL.into_iter().chain(remote::ALL) {
         shown.register(&meter, counts.clone());
     }
 }
@@ -151,7 +152,7 @@ impl Shown {
     }
 }
 
-fn label(name: &'static str, value: impl Into<Value>) -> KeyValue {
+pub(super) fn label(name: &'static str, value: impl Into<Value>) -> KeyValue {
     KeyValue::new(name, value)
 }
 
@@ -208,7 +209,7 @@ fn entries(counts: &Counts, observer: Observer<'_>) {
     }
 }
 
-fn usage(counts: &Counts, show: impl FnOnce(Usage)) {
+pub(super) fn usage(counts: &Counts, show: impl FnOnce(Usage)) {
     if let Some(store) = counts.watched.store.get() {
         show(store.usage());
     }

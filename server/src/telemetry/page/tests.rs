@@ -1,11 +1,12 @@
 use std::sync::Arc;
 
-use tollgate_core::rules::{Charge, Defaults, DescriptorSpec, DomainSpec, Hit, Matcher, Query, RuleSpec};
+use tollgate_core::rules::{Defaults, DescriptorSpec, DomainSpec, Matcher, Query, RuleSpec};
+
 use tollgate_core::time::Time;
 
 use super::*;
 use crate::config::ruleset::Ruleset;
-use crate::store::{Answers, Charging, Full, Store, Usage};
+use crate::store::{Charging, Full, Replies, Request, Store, Usage};
 use crate::telemetry::metrics::{
     Answered, Api, Authorities, ConnectionKind, ErrorKind, Loaded, MetricOptions, Metrics,
 };
@@ -13,12 +14,18 @@ use crate::telemetry::metrics::{
 struct Stuffed;
 
 impl Store for Stuffed {
-    fn charge<'a>(&'a self, _: Charge, _: &'a [Hit<'a>], _: Time) -> Charging<'a> {
-        Box::pin(std::future::ready(Answers::new()))
+    fn charge<'a>(&'a self, _: Request<'a>) -> Charging<'a> {
+        Box::pin(std::future::ready(Replies::new()))
     }
 
     fn usage(&self) -> Usage {
-        Usage { keys: 7, bytes: 800, full: Full { denied: 1, allowed: 2, evicted: 3 }, swept: 9 }
+        Usage {
+            keys: 7,
+            bytes: 800,
+            full: Full { denied: 1, allowed: 2, evicted: 3 },
+            swept: 9,
+            ..Usage::default()
+        }
     }
 }
 
@@ -57,7 +64,7 @@ fn ask_each(metrics: &Metrics, rules: &Ruleset, domain: &str) {
             ..Default::default()
         };
         let query = Query { domain, descriptors: [descriptor].into_iter().collect(), ..Query::default() };
-        metrics.decided(rules, &query, &rules.matcher().plan(&query).settle(&[]));
+        metrics.decided(rules, &query, &rules.matcher().plan(&query).settle::<()>(&[]));
     }
 }
 

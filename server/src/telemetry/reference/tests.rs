@@ -3,8 +3,7 @@ use std::time::Duration;
 use prometheus::TextEncoder;
 use tollgate_core::limit::{FixedWindow, Limit, Refused, Window};
 use tollgate_core::rules::{
-    Answer, By, Charge, Defaults, Descriptor, DescriptorSpec, DomainSpec, Matcher, Query, Quota, RuleSpec,
-    Unit,
+    Answer, By, Defaults, Descriptor, DescriptorSpec, DomainSpec, Matcher, Query, Quota, RuleSpec, Unit,
 };
 use tollgate_core::time::Time;
 
@@ -53,9 +52,9 @@ fn take(metrics: &Metrics, rules: &Ruleset, domain: &str, entries: &[(&str, &str
     let plan = rules.matcher().plan(&query);
     let judge = |hit: &tollgate_core::rules::Hit<'_>| {
         let verdict = hit.rule.limit.as_ref().unwrap().step(None, Time::EPOCH, hit.ask).verdict;
-        Answer { verdict, by: By::Memory }
+        Ok(Answer { verdict, by: By::Memory })
     };
-    let answers: Vec<Answer> = plan.hits().iter().map(judge).collect();
+    let answers: Vec<Result<Answer, ()>> = plan.hits().iter().map(judge).collect();
     metrics.decided(rules, &query, &plan.settle(&answers));
 }
 
