@@ -1,6 +1,8 @@
 //! Where the state of every key lives.
 
+pub mod denied;
 pub mod memory;
+pub mod redis;
 
 use std::fmt;
 use std::future::Future;

@@ -1,0 +1,113 @@
+//! The store that many servers share: Redis, single, behind sentinels, or a cluster.
+//!
+//! A request becomes one group of hits for each slot that it touches; groups travel in parallel, and those of
+//! one moment share a call of the script (`send`). Redis' clock rules, its script decides (`lua/`). What goes
+//! wrong is a [`Fault`]; a server that fails is left alone until a probe succeeds (`gate`, `probe`).
+
+mod check;
+mod dial;
+mod fault;
+mod gate;
+mod groups;
+mod key;
+mod lane;
+mod probe;
+mod reference;
+pub mod reply;
+mod report;
+pub mod script;
+mod send;
+mod shard;
+mod slots;
+pub mod state;
+mod together;
+mod upkeep;
+
+use std::sync::Arc;
+
+use tollgate_core::rules::{Charge, Layout};
+
+pub use self::check::{Found, TooOld};
+use self::dial::Dialer;
+pub use self::dial::{Access, Login, Place, Target, Tls};
+use self::lane::Lanes;
+use self::send::Sender;
+use super::{Charging, Replies, Request, Store, Usage};
+use crate::clock::Clock;
+use crate::fallback::Servers;
+
+/// How to use Redis.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// How to reach it.
+    pub access: Access,
+    /// What all names of ours begin with.
+    pub prefix: String,
+    /// Whose names and accounting.
+    pub layout: Layout,
+    /// Replicas that have to confirm a charge before it admits anything; 0 asks for none.
+    pub wait_replicas: u32,
+    /// Connections to each server, each shared by many requests; at least 1.
+    pub lanes: usize,
+    /// Groups of hits that may wait for one server.
+    pub max_waiting: u64,
+    /// With the reference's layout: up to this many seconds are added to the life of a key.
+    pub expiration_jitter_secs: u64,
+}
+
+/// The store in Redis.
+pub struct RedisStore {
+    sender: Arc<Sender>,
+    servers: Servers,
+}
+
+impl RedisStore {
+    /// A store that connects when it is first asked. What it learns of other servers it tells `servers`.
+    ///
+    /// # Errors
+    /// An address, a certificate or a key makes no sense.
+    pub fn new(options: Options, clock: Arc<dyn Clock>, servers: Servers) -> anyhow::Result<RedisStore> {
+        let dialer = Dialer::new(&options.access)?;
+        let lanes = Lanes::new(dialer, options.lanes, options.access.connect_timeout)?;
+        let sender = Arc::new(Sender::new(options, Arc::new(lanes), clock));
+        Ok(RedisStore { sender, servers })
+    }
+
+    /// Whether every server of Redis was answering when last asked.
+    #[must_use]
+    pub fn is_up(&self) -> bool {
+        self.sender.topology.load().shards().iter().all(|shard| !shard.gate.is_open())
+    }
+
+    async fn decide(&self, request: Request<'_>) -> Replies {
+        let replies = match (self.sender.options.layout, request.charge) {
+            (Layout::Reference, _) => self.charge_reference(&request).await,
+            (Layout::Tollgate, Charge::AllOrNothing) if request.hits.len() > 1 => {
+                self.charge_together(&request).await
+            }
+            (Layout::Tollgate, _) => self.charge_apart(&request).await,
+        };
+        for reply in &replies {
+            if let Err(fault) = reply {
+                self.sender.report.fault(*fault);
+            }
+        }
+        replies
+    }
+}
+
+impl Store for RedisStore {
+    fn charge<'a>(&'a self, request: Request<'a>) -> Charging<'a> {
+        Box::pin(self.decide(request))
+    }
+
+    fn usage(&self) -> Usage {
+        let topology = self.sender.topology.load();
+        let shards = topology.shards();
+        let mut remote = self.sender.report.remote();
+        remote.waiting = shards.iter().map(|shard| shard.waiting()).sum();
+        remote.open = shards.iter().filter(|shard| shard.gate.is_open()).count() as u64;
+        remote.servers = self.servers.count();
+        Usage { remote: Some(remote), ..Usage::default() }
+    }
+}
