@@ -17,14 +17,22 @@ const BATCH: usize = 1_000;
 /// PTTL's answer for a key that never expires; -2 is that of a key that is gone.
 const NO_TTL: i64 = -1;
 
-/// All keys that start with `prefix`, in order.
+/// All keys that start with `prefix`, in order. Bytes that are no UTF-8 are shown as such.
 pub async fn keys(connection: &mut impl ConnectionLike, prefix: &str) -> RedisResult<Vec<String>> {
+    Ok(raw_keys(connection, prefix).await?.iter().map(|key| shown(key)).collect())
+}
+
+fn shown(key: &[u8]) -> String {
+    String::from_utf8_lossy(key).into_owned()
+}
+
+async fn raw_keys(connection: &mut impl ConnectionLike, prefix: &str) -> RedisResult<Vec<Vec<u8>>> {
     let pattern = format!("{}*", escaped(prefix));
     let (mut all, mut cursor) = (Vec::new(), 0_u64);
     loop {
         let mut scan = Cmd::new();
         scan.arg("SCAN").arg(cursor).arg("MATCH").arg(&pattern).arg("COUNT").arg(BATCH);
-        let (next, found): (u64, Vec<String>) = scan.query_async(connection).await?;
+        let (next, found): (u64, Vec<Vec<u8>>) = scan.query_async(connection).await?;
         all.extend(found);
         cursor = next;
         if cursor == 0 {
@@ -52,17 +60,17 @@ async fn without_ttl(
     in_cluster: bool,
 ) -> RedisResult<Vec<String>> {
     let mut found = Vec::new();
-    for batch in keys(connection, prefix).await?.chunks(BATCH) {
+    for batch in raw_keys(connection, prefix).await?.chunks(BATCH) {
         let mut pipeline = pipe();
         for key in batch {
             if in_cluster {
                 pipeline.cmd("ASKING").ignore();
             }
-            pipeline.cmd("PTTL").arg(key);
+            pipeline.cmd("PTTL").arg(key.as_slice());
         }
         let left: Vec<i64> = pipeline.query_async(connection).await?;
         let lasting = batch.iter().zip(left).filter(|(_, left)| *left == NO_TTL);
-        found.extend(lasting.map(|(key, _)| key.clone()));
+        found.extend(lasting.map(|(key, _)| shown(key)));
     }
     Ok(found)
 }
@@ -103,16 +111,18 @@ impl Server {
 }
 
 impl Cluster {
-    /// The keys of all masters, in order.
+    /// The keys of all masters, in order. A key that another task moves meanwhile may be missed.
     pub async fn keys(&self, prefix: &str) -> Vec<String> {
         let mut all = Vec::new();
         for master in self.masters().await {
             all.extend(self.node(master).keys(prefix).await);
         }
         all.sort();
+        all.dedup();
         all
     }
 
+    /// Right also between the steps of a [`super::Migration`], but not while another task takes them.
     pub async fn keys_without_ttl(&self, prefix: &str) -> Vec<String> {
         let mut all = Vec::new();
         for master in self.masters().await {

@@ -1,8 +1,10 @@
 //! Moving a slot from one master to another, step by step.
 
-use redis::Value;
+use redis::aio::MultiplexedConnection;
+use redis::{Cmd, FromRedisValue, Value};
 
 use super::cluster::Cluster;
+use super::server::command;
 
 /// How long one MIGRATE may take.
 const MIGRATE_MILLISECONDS: &str = "5000";
@@ -11,6 +13,8 @@ const MIGRATE_MILLISECONDS: &str = "5000";
 /// all others with ASK. A test may look at this state for as long as it likes.
 pub struct Migration<'a> {
     cluster: &'a Cluster,
+    /// To the old owner. Kept, since a handshake for each key would take longer than the key.
+    source: MultiplexedConnection,
     pub slot: u16,
     pub from: usize,
     pub to: usize,
@@ -21,7 +25,8 @@ impl Cluster {
     pub async fn begin_migration(&self, slot: u16, to: usize) -> Migration<'_> {
         let from = self.owner_of_slot(slot).await;
         assert_ne!(from, to, "slot {slot} is there");
-        let migration = Migration { cluster: self, slot, from, to };
+        let source = self.node(from).connection().await.unwrap();
+        let migration = Migration { cluster: self, source, slot, from, to };
         // in this order: the old owner must not send anyone to a node that refuses
         migration.set_slot(to, &["IMPORTING", self.id(from)]).await;
         migration.set_slot(from, &["MIGRATING", self.id(to)]).await;
@@ -42,25 +47,35 @@ impl Migration<'_> {
         self.cluster.node(node).command(&command).await;
     }
 
+    /// Asks the old owner, also after it was started again.
+    async fn ask<T: FromRedisValue>(&self, command: Cmd) -> T {
+        let answer = match command.query_async(&mut self.source.clone()).await {
+            Err(error) if error.is_io_error() => {
+                command.query_async(&mut self.cluster.node(self.from).connection().await.unwrap()).await
+            }
+            answer => answer,
+        };
+        answer.unwrap_or_else(|error| panic!("slot {}: {error}", self.slot))
+    }
+
     /// At most `count` of the keys that the old owner still has.
-    pub async fn keys_left(&self, count: usize) -> Vec<String> {
-        let command = ["CLUSTER", "GETKEYSINSLOT", &self.slot.to_string(), &count.to_string()];
-        self.cluster.node(self.from).get(&command).await
+    pub async fn keys_left(&self, count: usize) -> Vec<Vec<u8>> {
+        self.ask(command(&["CLUSTER", "GETKEYSINSLOT", &self.slot.to_string(), &count.to_string()])).await
     }
 
     /// Moves one key, and says whether it was there.
-    pub async fn move_key(&self, key: &str) -> bool {
+    pub async fn move_key(&self, key: &[u8]) -> bool {
         let port = self.cluster.node(self.to).port().to_string();
-        let from = self.cluster.node(self.from);
-        let mut command = vec!["MIGRATE", "127.0.0.1", &port, key, "0", MIGRATE_MILLISECONDS];
-        if let Some(password) = from.password() {
-            command.extend(["AUTH", password]);
+        let mut migrate = command(&["MIGRATE", "127.0.0.1", &port]);
+        migrate.arg(key).arg(0).arg(MIGRATE_MILLISECONDS);
+        if let Some(password) = self.cluster.node(self.from).password() {
+            migrate.arg("AUTH").arg(password);
         }
-        from.command(&command).await != Value::SimpleString("NOKEY".into())
+        self.ask::<Value>(migrate).await != Value::SimpleString("NOKEY".into())
     }
 
     /// Moves any one key. `None` when the old owner has no more.
-    pub async fn move_next(&self) -> Option<String> {
+    pub async fn move_next(&self) -> Option<Vec<u8>> {
         let key = self.keys_left(1).await.pop()?;
         self.move_key(&key).await;
         Some(key)

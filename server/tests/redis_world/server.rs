@@ -63,11 +63,14 @@ impl Server {
         true
     }
 
-    /// Whether our own process answers, and not one that took the port before it.
+    /// Whether our own process answers, and not one that took the port before it, and has read what it kept.
     async fn answers_as(&self, pid: u32) -> bool {
-        let answer = self.try_command(&["INFO", "server"]).await;
+        let answer = self.try_command(&["INFO"]).await;
         match answer.and_then(|value| Ok(String::from_redis_value(value)?)) {
-            Ok(info) => field(&info, "process_id").is_some_and(|id| id == pid.to_string()),
+            Ok(info) => {
+                let ours = field(&info, "process_id") == Some(&pid.to_string());
+                ours && field(&info, "loading") != Some("1")
+            }
             // it refuses us: it is there
             Err(error) => error.kind() != ErrorKind::Io,
         }
