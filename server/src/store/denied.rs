@@ -262,3 +262,6 @@ impl Store for Denied {
         Usage { denials: Some(denials), ..self.store.usage() }
     }
 }
+
+#[cfg(test)]
+mod tests;
