@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Sets up and passes all tests: unit, property and integration tests of every crate, then real clients
-# (Envoy, nginx, Caddy, HAProxy, gRPC from Python) against the server.
+# Sets up and passes all tests: unit, property and integration tests of every crate (with real Redis servers
+# and clusters, started by the tests), then real clients (Envoy, nginx, Caddy, HAProxy, gRPC from Python)
+# against the server. Installs the Debian packages that are missing.
 #
 #   ./test.sh            everything
 #   ./test.sh --rust     only what cargo runs
@@ -20,6 +21,10 @@ need cc "install a C compiler (Debian: apt-get install gcc)"
 what="${1:-}"
 
 if [ "$what" != --clients ]; then
+  # shellcheck source=server/tests/packages.sh
+  . server/tests/packages.sh
+  want redis-server redis-server
+  install_wanted
   say "cargo test"
   cargo test --workspace --locked --no-fail-fast
 fi

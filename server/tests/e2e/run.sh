@@ -11,31 +11,15 @@ target="${CARGO_TARGET_DIR:-$root/target}"
 venv="$target/e2e-venv"
 
 say() { printf '== %s\n' "$*"; }
-fail() {
-  printf 'e2e: %s\n' "$*" >&2
-  exit 1
-}
 
-# Debian packages, only those whose program is missing
-missing=()
-want() { command -v "$1" >/dev/null || [ -x "/usr/sbin/$1" ] || missing+=("$2"); }
+# shellcheck source=../packages.sh
+. "$here/../packages.sh"
 want nginx nginx
 want caddy caddy
 want haproxy haproxy
+want redis-server redis-server
 python3 -c 'import ensurepip' 2>/dev/null || missing+=(python3-venv)
-if [ ${#missing[@]} -gt 0 ]; then
-  say "installing ${missing[*]}"
-  command -v apt-get >/dev/null || fail "${missing[*]} missing, and no apt-get to install them with"
-  as_root=()
-  if [ "$(id -u)" != 0 ]; then
-    command -v sudo >/dev/null || fail "${missing[*]} missing: install them, or run this as root"
-    as_root=(sudo)
-  fi
-  "${as_root[@]}" apt-get update -qq
-  # the packages' own services must not start: the tests run the programs themselves
-  "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 \
-    apt-get install -y -qq --no-install-recommends "${missing[@]}"
-fi
+install_wanted
 
 # Python packages, once per version of the list
 if ! cmp -s "$here/requirements.txt" "$venv/installed.txt"; then

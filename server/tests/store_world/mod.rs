@@ -1,6 +1,11 @@
 //! Stores of every kind over real Redis servers, and short ways to ask them.
 
-#![allow(dead_code, clippy::unwrap_used, reason = "each test file uses what it needs of it, and may panic")]
+#![allow(
+    dead_code,
+    unreachable_pub,
+    clippy::unwrap_used,
+    reason = "each test file uses what it needs, and may panic"
+)]
 
 use std::sync::Arc;
 use std::time::Duration;
