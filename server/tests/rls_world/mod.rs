@@ -25,6 +25,7 @@ use tollgate_server::config::settings::Auth;
 use tollgate_server::engine::Engine;
 use tollgate_server::fallback::{Fallback, Servers};
 use tollgate_server::health::Health;
+use tollgate_server::store::Store;
 use tollgate_server::store::memory::{Bounds, MemoryStore, OnFull};
 use tollgate_server::telemetry::metrics::{MetricOptions, Metrics};
 use tonic::{Code, Request};
@@ -38,7 +39,12 @@ pub(crate) struct World {
 
 impl World {
     pub(crate) fn new(rules: &str, now: Time) -> World {
-        let world = World::empty(now);
+        World::over(memory(), rules, now)
+    }
+
+    /// A world whose counters are in `store`.
+    pub(crate) fn over(store: Arc<dyn Store>, rules: &str, now: Time) -> World {
+        let world = World::empty(store, now);
         let source = Source { name: "rules.yaml".into(), bytes: rules.as_bytes().to_vec() };
         let compiled = compile(&[source], &Options::default(), Defaults::default()).unwrap();
         let rules = Ruleset::new(compiled.matcher, world.engine.metrics());
@@ -47,19 +53,17 @@ impl World {
     }
 
     pub(crate) fn without_rules() -> World {
-        World::empty(Time::EPOCH)
+        World::empty(memory(), Time::EPOCH)
     }
 
-    fn empty(now: Time) -> World {
+    fn empty(store: Arc<dyn Store>, now: Time) -> World {
         let clock = Arc::new(ManualClock::at(now));
-        let bounds = Bounds { max_keys: 1_000, max_bytes: 1 << 20, on_full: OnFull::Deny };
         let metrics = Metrics::new(MetricOptions {
             near_limit_ratio: 0.8,
             reference_names: false,
             stripes: 1,
             response_time_as_milliseconds: false,
         });
-        let store = Arc::new(MemoryStore::new(bounds));
         let engine = Arc::new(Engine::new(
             store,
             Arc::new(Fallback::new(Servers::new(1))),
@@ -107,6 +111,11 @@ impl World {
         self.service.should_rate_limit(request).await.unwrap().into_inner()
     }
 
+    /// The metrics page.
+    pub(crate) fn page(&self) -> String {
+        self.engine.metrics().render()
+    }
+
     /// The routes of the HTTP port.
     pub(crate) fn http(self) -> Router {
         let health = Health::new(false, HealthReporter::new());
@@ -131,6 +140,11 @@ impl World {
         assert_eq!(status.code(), Code::Unknown);
         status.message().to_owned()
     }
+}
+
+pub(crate) fn memory() -> Arc<dyn Store> {
+    let bounds = Bounds { max_keys: 1_000, max_bytes: 1 << 20, on_full: OnFull::Deny };
+    Arc::new(MemoryStore::new(bounds))
 }
 
 pub(crate) fn descriptor(key: &str, value: &str) -> RateLimitDescriptor {
