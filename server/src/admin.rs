@@ -4,6 +4,7 @@ mod date;
 mod log;
 mod rlconfig;
 mod stats;
+mod store;
 mod writes;
 
 use std::sync::Arc;
@@ -12,7 +13,7 @@ use axum::Router;
 use axum::extract::{Query, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
 use tokio::time::Instant;
 
 pub use self::writes::Writes;
@@ -24,12 +25,13 @@ use crate::telemetry::metrics::Metrics;
 use crate::telemetry::page;
 
 /// Every path of this port with its help, in order.
-const ENDPOINTS: [(&str, &str); 5] = [
+const ENDPOINTS: [(&str, &str); 6] = [
     ("/", "this list"),
     ("/log", "log level: GET shows it, PUT ?level=debug changes it"),
     ("/metrics", "counters in Prometheus' text format"),
     ("/rlconfig", "print out the currently loaded configuration for debugging"),
     ("/stats", "state of the server as JSON"),
+    ("/store/clear", "POST forgets all counters"),
 ];
 
 /// What the admin port shows and changes.
@@ -66,6 +68,7 @@ pub fn routes(admin: Admin) -> Router {
         .route("/metrics", get(async |State(served): Shared| metrics(served.admin.metrics.clone()).await))
         .route("/rlconfig", get(rlconfig::show))
         .route("/stats", get(stats::show))
+        .route("/store/clear", post(store::clear))
         .fallback(async || (StatusCode::NOT_FOUND, list().await))
         .with_state(Arc::new(Served { admin, since: Instant::now() }))
 }

@@ -1,5 +1,7 @@
 //! Wiring: one function per part, in the order in which they are needed.
 
+mod store;
+
 use std::future::Future;
 use std::io;
 use std::sync::Arc;
@@ -15,6 +17,7 @@ use tonic::service::Routes;
 use tonic_health::pb::health_server::HealthServer;
 use tonic_health::server::{HealthReporter, HealthService};
 
+use self::store::Stores;
 use crate::adapter::headers::{LimitHeaders, ResponseHeaders, Spelled};
 use crate::adapter::http::{self, Codec, HttpLimits, HttpState};
 use crate::adapter::rls::{Metadata, RlsOptions, RlsService};
@@ -24,9 +27,7 @@ use crate::config::location::Location;
 use crate::config::settings::{self, Effective, Settings};
 use crate::config::watch::{ConfigState, Loader};
 use crate::engine::Engine;
-use crate::fallback::{Fallback, Servers};
 use crate::health::Health;
-use crate::store::memory::{Bounds, MemoryStore, OnFull};
 use crate::telemetry::log::LogHandle;
 use crate::telemetry::metrics::{Authorities, MetricOptions, Metrics};
 use crate::transport::authority;
@@ -106,9 +107,11 @@ pub async fn run(app: App, shutdown: impl Future<Output = ()>) -> anyhow::Result
     let settings = effective.settings.clone();
     let parts = Parts::build(&effective, clock)?;
     let background = CancellationToken::new();
+    parts.stores.meet(&settings.store.redis, &parts.health).await?;
     parts.load_rules(&background, reload).await;
 
     let serving = Serving::start(&settings, &parts)?;
+    tracing::info!("{}", parts.stores.describe());
     announce(&settings, &listeners)?;
     let writes = Writes::with(settings.admin.token.reveal());
     let admin = admin::routes(parts.admin(log, writes));
@@ -119,7 +122,10 @@ pub async fn run(app: App, shutdown: impl Future<Output = ()>) -> anyhow::Result
     }
     let accepting = serving.accept(listeners.grpc, listeners.http);
 
-    shutdown.await;
+    tokio::select! {
+        () = shutdown => {}
+        error = parts.stores.follow(&settings.store.redis, &parts.health) => return Err(error),
+    }
     tracing::info!(delay = ?settings.shutdown.drain_delay, "shutting down: no longer ready");
     parts.health.drain().await;
     tokio::time::sleep(settings.shutdown.drain_delay).await;
@@ -134,7 +140,7 @@ pub async fn run(app: App, shutdown: impl Future<Output = ()>) -> anyhow::Result
 struct Parts {
     loader: Loader,
     metrics: Arc<Metrics>,
-    store: Arc<MemoryStore>,
+    stores: Arc<Stores>,
     engine: Arc<Engine>,
     health: Arc<Health>,
     health_service: GrpcHealth,
@@ -147,10 +153,10 @@ impl Parts {
         let settings = &effective.settings;
         let location = Location::of(effective).map_err(anyhow::Error::msg)?;
         let metrics = Arc::new(Metrics::new(metric_options(settings)));
-        let store = Arc::new(MemoryStore::new(bounds(&settings.store.memory)));
-        metrics.watch_store(store.clone());
-        let fallback = Arc::new(Fallback::new(Servers::new(1)));
-        let engine = Arc::new(Engine::new(store.clone(), fallback, clock.clone(), metrics.clone()));
+        let stores = Arc::new(Stores::build(settings, worker_count(settings), &clock)?);
+        metrics.watch_store(stores.store.clone());
+        let (store, fallback) = (stores.store.clone(), stores.fallback.clone());
+        let engine = Arc::new(Engine::new(store, fallback, clock.clone(), metrics.clone()));
         let reporter = HealthReporter::new();
         let health_service = HealthServer::new(HealthService::from_health_reporter(reporter.clone()));
         let health = Arc::new(Health::new(settings.rules.require_for_health, reporter));
@@ -158,7 +164,7 @@ impl Parts {
         let defaults = Defaults {
             shadow: settings.mode.shadow,
             alternative: settings.mode.quota,
-            ..Defaults::default()
+            layout: store::layout(settings.store.redis.layout),
         };
         let loader = Loader {
             location,
@@ -168,7 +174,7 @@ impl Parts {
             state: state.clone(),
             clock: clock.clone(),
         };
-        Ok(Parts { loader, metrics, store, engine, health, health_service, state, clock })
+        Ok(Parts { loader, metrics, stores, engine, health, health_service, state, clock })
     }
 
     /// Loads the rules once, then keeps them and the store fresh in the background.
@@ -176,8 +182,7 @@ impl Parts {
         let loaded = self.loader.load().await;
         self.health.report().await;
         spawn(background, self.loader.clone().watch(loaded, reload));
-        let (store, clock) = (self.store.clone(), self.clock.clone());
-        spawn(background, async move { store.sweep_forever(&*clock).await });
+        spawn(background, self.stores.clone().keep(self.clock.clone()));
     }
 
     fn admin(&self, log: LogHandle, writes: Writes) -> Admin {
@@ -186,7 +191,7 @@ impl Parts {
             metrics: self.metrics.clone(),
             config: self.state.clone(),
             log,
-            store: self.store.clone(),
+            store: self.stores.store.clone(),
             writes,
         }
     }
@@ -215,7 +220,8 @@ impl Serving {
             let max_message_bytes = settings.grpc.max_message_bytes as usize;
             let grpc = GrpcService::new(rls.clone(), max_message_bytes, others.clone());
             let (authorities, metrics) = (authorities.clone(), parts.metrics.clone());
-            Services { grpc, http: http.routes(parts, rls), authorities, metrics }
+            let warm = parts.stores.clone().warm();
+            Services { grpc, http: http.routes(parts, rls), authorities, metrics, warm }
         };
         let limits = connection_limits(settings);
         let workers =
@@ -303,15 +309,6 @@ fn reflection<'b>() -> tonic_reflection::server::Builder<'b> {
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
 }
 
-fn bounds(memory: &settings::Memory) -> Bounds {
-    let on_full = match memory.on_full {
-        settings::OnFull::Deny => OnFull::Deny,
-        settings::OnFull::Allow => OnFull::Allow,
-        settings::OnFull::Evict => OnFull::Evict,
-    };
-    Bounds { max_keys: memory.max_keys, max_bytes: memory.max_bytes, on_full }
-}
-
 fn metric_options(settings: &Settings) -> MetricOptions {
     let metrics = &settings.metrics;
     #[expect(clippy::cast_possible_truncation, reason = "the reference computes with 32 bits")]
@@ -373,7 +370,6 @@ fn worker_count(settings: &Settings) -> usize {
 fn announce(settings: &Settings, listeners: &Listeners) -> io::Result<()> {
     let (grpc, http, admin) = (listeners.grpc.bound()?, listeners.http.bound()?, listeners.admin.bound()?);
     let workers = worker_count(settings);
-    tracing::info!("store: memory; limits are per process, and other servers count on their own");
     tracing::info!(%grpc, %http, %admin, workers, "listening");
     if let Bound::Tcp(http) = http {
         let port = http.port();

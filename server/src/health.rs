@@ -16,6 +16,8 @@ pub struct Health {
     domain_wanted: bool,
     rules: AtomicBool,
     any_domain: AtomicBool,
+    /// Whether the store can be asked, if that matters; if not, always true.
+    store: AtomicBool,
     reporter: HealthReporter,
     /// One report at a time, so that an older one never comes last.
     reporting: Mutex<()>,
@@ -30,16 +32,19 @@ impl Health {
             domain_wanted,
             rules: AtomicBool::new(false),
             any_domain: AtomicBool::new(false),
+            store: AtomicBool::new(true),
             reporter,
             reporting: Mutex::new(()),
         }
     }
 
-    /// What the reference calls healthy: not leaving, and with rules if they were asked for.
+    /// What the reference calls healthy: not leaving, with rules if they were asked for, and with a store that
+    /// can be reached if that was.
     #[must_use]
     pub fn serving(&self) -> bool {
         let domain_missing = self.domain_wanted && !self.any_domain.load(Ordering::Relaxed);
-        !self.draining.load(Ordering::Relaxed) && !domain_missing
+        let store = self.store.load(Ordering::Relaxed);
+        !self.draining.load(Ordering::Relaxed) && !domain_missing && store
     }
 
     /// Why requests should not come here. Unlike the reference's health this needs a set of rules: without
@@ -49,6 +54,9 @@ impl Health {
         if self.draining.load(Ordering::Relaxed) {
             return Some("shutting down");
         }
+        if !self.store.load(Ordering::Relaxed) {
+            return Some("the store cannot be reached");
+        }
         (!self.rules.load(Ordering::Relaxed) || !self.serving()).then_some("no rules loaded")
     }
 
@@ -57,6 +65,13 @@ impl Health {
         self.rules.store(true, Ordering::Relaxed);
         self.any_domain.store(any_domain, Ordering::Relaxed);
         self.report().await;
+    }
+
+    /// Notes whether the store can be asked.
+    pub async fn store_reachable(&self, reachable: bool) {
+        if self.store.swap(reachable, Ordering::Relaxed) != reachable {
+            self.report().await;
+        }
     }
 
     /// Begins to turn requests away, for good.

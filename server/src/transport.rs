@@ -6,7 +6,7 @@ mod grpc;
 mod listen;
 mod workers;
 
-pub use self::connection::{ConnectionLimits, Services};
+pub use self::connection::{ConnectionLimits, Services, Warm};
 pub use self::grpc::GrpcService;
 pub use self::listen::{Bound, Listener, Protocol, accept};
 pub use self::workers::Workers;

@@ -105,12 +105,17 @@ fn config_names_the_origin_of_every_value_and_no_secret() {
 #[test]
 fn settings_that_cannot_be_honoured_refuse_the_start_all_at_once() {
     let output = tollgate(&["--config", "/tmp"])
-        .envs([("PORT", "x"), ("GRPC_SERVER_USE_TLS", "true"), ("REDIS_URL", "localhost:6379")])
+        .envs([
+            ("PORT", "x"),
+            ("GRPC_SERVER_USE_TLS", "true"),
+            ("REDIS_URL", "localhost:6379"),
+            ("REDIS_PERSECOND", "true"),
+        ])
         .output()
         .unwrap();
     assert_eq!(output.status.code(), Some(2));
     let err = String::from_utf8(output.stderr).unwrap();
-    for named in ["PORT", "GRPC_SERVER_USE_TLS", "redis"] {
+    for named in ["PORT", "GRPC_SERVER_USE_TLS", "REDIS_PERSECOND"] {
         assert!(err.contains(named), "{named}: {err}");
     }
 }

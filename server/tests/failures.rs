@@ -11,7 +11,7 @@ use axum::http::{Request, StatusCode};
 use rls_world::{World, descriptor, memory, request};
 use tollgate_core::time::Time;
 use tollgate_proto::envoy::service::ratelimit::v3::rate_limit_response::Code;
-use tollgate_server::store::{Charging, Clearing, Fault, Replies, Store, Usage};
+use tollgate_server::store::{Charging, Clearing, Fault, Store, Usage};
 use tower::ServiceExt as _;
 
 const NOW: Time = Time::from_micros(3_000_000_000);
@@ -47,11 +47,9 @@ impl Store for Breakable {
         Box::pin(async move {
             let fault = *self.fault.lock().unwrap();
             let Some(fault) = fault else { return self.store.charge(request).await };
-            let mut replies = Replies::new();
-            for hit in request.hits {
-                let works = hit.rule.path.ends_with("fine");
-                let one = tollgate_server::store::Request { hits: std::slice::from_ref(hit), ..request };
-                replies.push(if works { self.store.charge(one).await[0] } else { Err(fault) });
+            let mut replies = self.store.charge(request).await;
+            for (hit, reply) in request.hits.iter().zip(&mut replies) {
+                *reply = if hit.rule.path.ends_with("fine") { *reply } else { Err(fault) };
             }
             replies
         })

@@ -1,8 +1,6 @@
 //! With the layout of envoyproxy/ratelimit both servers count together in one Redis: names, lifetimes and
 //! accounting are its own (its specification: §3.1 and §3.2).
 
-#![expect(clippy::unwrap_used, reason = "a test may panic")]
-
 mod redis_world;
 mod store_world;
 

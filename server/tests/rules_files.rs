@@ -16,8 +16,12 @@ mod files;
 mod folder;
 #[path = "rules_files/hostile.rs"]
 mod hostile;
+#[path = "rules_files/layout.rs"]
+mod layout;
 #[path = "rules_files/merges.rs"]
 mod merges;
+#[path = "rules_files/overload.rs"]
+mod overload;
 #[path = "rules_files/properties.rs"]
 mod properties;
 #[path = "rules_files/shipped.rs"]
@@ -25,11 +29,15 @@ mod shipped;
 #[path = "rules_files/warnings.rs"]
 mod warnings;
 
-use tollgate_core::rules::{DescriptorSpec, DomainSpec, RuleSpec};
-use tollgate_server::config::rules::{Loaded, Options, Problem, Source, load};
+use tollgate_core::rules::{DescriptorSpec, DomainSpec, Layout, RuleSpec};
+use tollgate_server::config::rules::{self, Loaded, Options, Problem, Source};
 
 fn source(name: &str, text: impl Into<Vec<u8>>) -> Source {
     Source { name: name.to_owned(), bytes: text.into() }
+}
+
+fn load(sources: &[Source], options: &Options) -> Result<Loaded, Vec<Problem>> {
+    rules::load(sources, options, Layout::Tollgate)
 }
 
 fn load_one(text: impl Into<Vec<u8>>) -> Result<Loaded, Vec<Problem>> {

@@ -8,6 +8,12 @@ mod durations;
 mod layers;
 #[path = "settings/problems.rs"]
 mod problems;
+#[path = "settings/redis.rs"]
+mod redis;
+#[path = "settings/redis_addresses.rs"]
+mod redis_addresses;
+#[path = "settings/redis_variables.rs"]
+mod redis_variables;
 #[path = "settings/reference.rs"]
 mod reference;
 #[path = "settings/reference_refusals.rs"]

@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 
 use super::date::rfc3339;
 use super::{Served, Shared};
-use crate::store::Usage;
+use crate::store::{Fault, Remote, Usage};
 
 pub(super) async fn show(State(served): Shared) -> Json<Value> {
     let metrics = &served.admin.metrics;
@@ -42,9 +42,30 @@ fn config(served: &Served) -> Value {
 }
 
 fn usage(usage: &Usage) -> Value {
-    let Usage { keys, bytes, full, swept, .. } = usage;
+    let Usage { keys, bytes, full, swept, remote, denials } = usage;
     let full = json!({ "denied": full.denied, "allowed": full.allowed, "evicted": full.evicted });
-    json!({ "keys": keys, "bytes": bytes, "full": full, "swept": swept })
+    let denials = denials
+        .map(|denials| json!({ "keys": denials.keys, "hits": denials.hits, "saved_calls": denials.saved }));
+    match remote {
+        None => json!({ "kind": "memory", "keys": keys, "bytes": bytes, "full": full, "swept": swept }),
+        Some(remote) => json!({
+            "kind": "redis",
+            "groups": remote.groups,
+            "calls": remote.calls,
+            "waiting": remote.waiting,
+            "not_asked": remote.open,
+            "servers": remote.servers,
+            "faults": faults(remote),
+            "replaced": { "other_algorithm": remote.replaced, "corrupt": remote.corrupt },
+            "uncancelled": remote.uncancelled,
+            "denials": denials,
+        }),
+    }
+}
+
+fn faults(remote: &Remote) -> Value {
+    let faults = Fault::ALL.into_iter().zip(remote.faults).filter(|(_, times)| *times > 0);
+    object(faults.map(|(fault, times)| (fault.name(), times)))
 }
 
 fn object(entries: impl IntoIterator<Item = (impl Into<String>, u64)>) -> Value {

@@ -11,7 +11,7 @@ use crate::clock::ManualClock;
 use crate::config::ruleset::Ruleset;
 use crate::config::settings::Log;
 use crate::fallback::{Fallback, Servers};
-use crate::store::{Charging, Replies, Usage};
+use crate::store::{Charging, Clearing, Replies, Usage};
 use crate::telemetry::log;
 use crate::telemetry::metrics::{ConnectionKind, MetricOptions};
 
@@ -20,6 +20,10 @@ struct NoStore;
 impl Store for NoStore {
     fn charge<'a>(&'a self, _: crate::store::Request<'a>) -> Charging<'a> {
         Box::pin(std::future::ready(Replies::new()))
+    }
+
+    fn clear(&self) -> Clearing<'_> {
+        Box::pin(std::future::ready(Ok(7)))
     }
 
     fn usage(&self) -> Usage {
@@ -86,9 +90,22 @@ async fn the_root_lists_every_endpoint_and_each_of_them_answers() {
     let (status, list) = get_text(admin(Writes::Closed), "/").await;
     assert_eq!(status, StatusCode::OK);
     for line in list.lines() {
-        let (path, _help) = line.split_once(": ").unwrap();
-        assert_eq!(get_text(admin(Writes::Closed), path).await.0, StatusCode::OK, "{path}");
+        let (path, help) = line.split_once(": ").unwrap();
+        let expected =
+            if help.starts_with("POST ") { StatusCode::METHOD_NOT_ALLOWED } else { StatusCode::OK };
+        assert_eq!(get_text(admin(Writes::Closed), path).await.0, expected, "{path}");
     }
+}
+
+#[tokio::test]
+async fn the_store_is_cleared_by_whoever_has_the_token() {
+    let clear = async |token| {
+        let admin = admin(Writes::Token("secret".into()));
+        ask(routes(admin), Method::POST, "/store/clear", token).await
+    };
+    assert_eq!(clear(None).await.0, StatusCode::FORBIDDEN);
+    assert_eq!(clear(Some("wrong")).await.0, StatusCode::FORBIDDEN);
+    assert_eq!(clear(Some("secret")).await, (StatusCode::OK, "7 keys cleared\n".to_owned()));
 }
 
 #[tokio::test]

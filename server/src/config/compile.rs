@@ -13,12 +13,12 @@ pub struct Compiled {
     pub warnings: Vec<Problem>,
 }
 
-/// Compiles `sources`.
+/// Compiles `sources`, of which [`Defaults::layout`] may allow less than usual.
 ///
 /// # Errors
 /// Every error of every file.
 pub fn compile(sources: &[Source], options: &Options, defaults: Defaults) -> Result<Compiled, Vec<Problem>> {
-    let loaded = load(sources, options)?;
+    let loaded = load(sources, options, defaults.layout)?;
     match Matcher::build(loaded.domains, defaults) {
         Ok(matcher) => Ok(Compiled { matcher, warnings: loaded.warnings }),
         Err(error) => Err(vec![Problem {

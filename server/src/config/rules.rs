@@ -13,7 +13,7 @@ mod report;
 use std::collections::HashMap;
 use std::fmt;
 
-use tollgate_core::rules::DomainSpec;
+use tollgate_core::rules::{DomainSpec, Layout};
 
 pub use self::dir::{DirOptions, read_dir};
 use self::domains::Domains;
@@ -85,15 +85,16 @@ impl fmt::Display for Problem {
     }
 }
 
-/// Reads `sources`, in their order.
+/// Reads `sources`, in their order. With [`Layout::Reference`] only rules are sound that the reference counts in the
+/// same way: fixed windows from the epoch, strict, each charged.
 ///
 /// # Errors
 /// Every error of every file; with `strict` the warnings too.
-pub fn load(sources: &[Source], options: &Options) -> Result<Loaded, Vec<Problem>> {
+pub fn load(sources: &[Source], options: &Options, layout: Layout) -> Result<Loaded, Vec<Problem>> {
     let (mut errors, mut warnings) = (Vec::new(), Vec::new());
     let mut domains = Domains::new(options.merge_domains);
     for source in sources.iter().filter(|source| !options.ignore_non_yaml || is_yaml(&source.name)) {
-        let mut file = File::new(&source.name);
+        let mut file = File::new(&source.name, layout);
         if !is_yaml(&source.name) {
             let text = "read as rules although its name does not end in .yaml or .yml".to_owned();
             warnings.push(Problem::of_file(&source.name, text));

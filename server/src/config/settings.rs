@@ -9,12 +9,14 @@ mod check;
 pub mod duration;
 mod environment;
 mod flags;
+mod implied;
 mod layers;
 mod listen;
 mod operations;
 mod origin;
 mod print;
 mod problem;
+mod redis;
 mod reference;
 mod response;
 mod rules;
@@ -32,10 +34,14 @@ pub use listen::{Admin, Grpc, Http};
 pub use operations::{Log, LogFormat, LogLevel, Metrics, Shutdown};
 pub use origin::{Origin, Origins};
 pub use problem::{Problem, SettingsError};
+pub use redis::{
+    Redis, RedisAddress, RedisAddresses, RedisAtStart, RedisKind, RedisLayout, RedisLogin, RedisPlace,
+    RedisSocket,
+};
 pub use response::{Mode, Response};
 pub use rules::{Rules, RulesLocation, Runtime};
 pub use secret::{Secret, SecretUrl};
-pub use store::{Memory, OnFull, Redis, RedisKind, RedisSocket, Store, StoreKind};
+pub use store::{Denials, Memory, OnFull, Store, StoreKind};
 pub use text::{Address, HeaderName, Host};
 
 /// All settings.
@@ -89,10 +95,10 @@ impl Effective {
 ///
 /// # Errors
 ///
-/// Everything that is wrong in any layer, and settings that this version must refuse.
+/// Everything that is wrong in any layer, and settings that contradict one another or cannot be honoured.
 pub fn load(environment: &Environment, flags: &Flags) -> Result<Effective, SettingsError> {
     let (mut settings, mut origins, mut problems) = layers::Layers::read(environment, flags).merge();
-    check::choose_store(&mut settings.store, &mut origins);
+    implied::fill(&mut settings.store, &mut origins);
     problems.extend(check::problems(&settings, &origins));
     let mut warnings = check::warnings(&settings, &origins);
     let verdict = reference::judge(environment, &settings, &origins);

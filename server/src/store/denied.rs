@@ -20,7 +20,7 @@ use tollgate_core::limit::{Cost, Limit, Retry, Verdict};
 use tollgate_core::rules::{Answer, By, Charge, Hit};
 use tollgate_core::time::Span;
 
-use super::{Charging, Denials, Fault, Replies, Request, Store, Usage};
+use super::{Charging, Clearing, Denials, Fault, Replies, Request, Store, Usage};
 
 /// Bytes that a refusal takes besides its key, by estimate.
 const OVERHEAD: usize = 288;
@@ -251,6 +251,18 @@ impl Store for Denied {
             return Box::pin(std::future::ready(replies));
         }
         Box::pin(self.charge_rest(request, found))
+    }
+
+    fn clear(&self) -> Clearing<'_> {
+        Box::pin(async {
+            let cleared = self.store.clear().await;
+            // no answer that is on its way now may bring an old refusal back
+            self.filter.iter().for_each(|slot| {
+                slot.refunds.fetch_add(1, Relaxed);
+            });
+            self.cache.invalidate_all();
+            cleared
+        })
     }
 
     fn usage(&self) -> Usage {

@@ -19,7 +19,7 @@ use tollgate_core::time::{Span, Time};
 
 use self::room::Room;
 pub use self::room::{Bounds, OnFull};
-use super::{Answers, Charging, REMEMBERED, Replies, Request, Store, Usage};
+use super::{Answers, Charging, Clearing, REMEMBERED, Replies, Request, Store, Usage};
 
 /// What a key remembers, and until when that makes a difference.
 #[derive(Clone, Debug)]
@@ -160,6 +160,11 @@ impl Store for MemoryStore {
             (None, _) => hits.iter().map(|hit| Ok(self.charge_one(hit, now))).collect(),
         };
         Box::pin(std::future::ready(replies))
+    }
+
+    fn clear(&self) -> Clearing<'_> {
+        self.remembered.invalidate_all();
+        Box::pin(std::future::ready(Ok(self.forget_all())))
     }
 
     fn usage(&self) -> Usage {

@@ -27,12 +27,12 @@ use std::sync::Arc;
 
 use tollgate_core::rules::{Charge, Layout};
 
-pub use self::check::{Found, TooOld};
+pub use self::check::{Found, Unusable};
 use self::dial::Dialer;
 pub use self::dial::{Access, Login, Place, Target, Tls};
 use self::lane::Lanes;
 use self::send::Sender;
-use super::{Charging, Replies, Request, Store, Usage};
+use super::{Charging, Clearing, Replies, Request, Store, Usage};
 use crate::clock::Clock;
 use crate::fallback::Servers;
 
@@ -79,6 +79,14 @@ impl RedisStore {
         self.sender.topology.load().shards().iter().all(|shard| !shard.gate.is_open())
     }
 
+    /// Connects the calling thread's lane, so that its first request need not wait for that.
+    pub async fn warm(&self) {
+        let sender = &self.sender;
+        let patience = sender.options.access.connect_timeout;
+        // whether it works is seen by the requests
+        let _linked = sender.lanes.linked(sender.lanes.mine(), 0, patience, &sender.report).await;
+    }
+
     async fn decide(&self, request: Request<'_>) -> Replies {
         let replies = match (self.sender.options.layout, request.charge) {
             (Layout::Reference, _) => self.charge_reference(&request).await,
@@ -99,6 +107,10 @@ impl RedisStore {
 impl Store for RedisStore {
     fn charge<'a>(&'a self, request: Request<'a>) -> Charging<'a> {
         Box::pin(self.decide(request))
+    }
+
+    fn clear(&self) -> Clearing<'_> {
+        Box::pin(RedisStore::clear(self))
     }
 
     fn usage(&self) -> Usage {

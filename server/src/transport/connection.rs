@@ -57,7 +57,12 @@ pub struct Services {
     pub authorities: Arc<authority::Counts>,
     /// Where connections are counted.
     pub metrics: Arc<Metrics>,
+    /// What each worker does before its first connection.
+    pub warm: Warm,
 }
+
+/// Work that is begun once on each worker.
+pub type Warm = Arc<dyn Fn() -> Pin<Box<dyn Future<Output = ()> + Send>> + Send + Sync>;
 
 /// Serves one connection until it ends, ages out or is drained.
 pub(super) async fn serve(

@@ -102,6 +102,7 @@ struct Work {
 
 impl Work {
     async fn run(self, mut accepted: UnboundedReceiver<(Accepted, Protocol)>) {
+        tokio::spawn((self.services.warm)());
         let tasks = TaskTracker::new();
         loop {
             let next = tokio::select! {

@@ -14,7 +14,7 @@ use crate::store_world::{
     take, token,
 };
 
-pub async fn all(store: &Arc<dyn Store>) {
+pub(crate) async fn all(store: &Arc<dyn Store>) {
     the_limit_is_exact_under_concurrency(store).await;
     a_look_charges_nothing(store).await;
     a_refund_gives_back_and_never_more(store).await;
@@ -35,13 +35,7 @@ async fn the_limit_is_exact_under_concurrency(store: &Arc<dyn Store>) {
         let matcher = Arc::new(Domain::new("exact", Charge::Admitted, vec![rule(key, limit)]).matcher());
         let asking = (0..64).map(|_| {
             let (store, matcher) = (store.clone(), matcher.clone());
-            tokio::spawn(async move {
-                let mut passed = 0;
-                for _ in 0..5 {
-                    passed += u64::from(Asking::new(&*store, &matcher, "exact").pass(key, "hot").await);
-                }
-                passed
-            })
+            tokio::spawn(async move { passes(Asking::new(&*store, &matcher, "exact"), key, 5).await })
         });
         let mut passed = 0;
         for task in asking.collect::<Vec<_>>() {
@@ -49,6 +43,15 @@ async fn the_limit_is_exact_under_concurrency(store: &Arc<dyn Store>) {
         }
         assert_eq!(passed, 100, "{key}");
     }
+}
+
+/// How many of `times` requests one after the other are admitted.
+async fn passes(asking: Asking<'_>, key: &str, times: u64) -> u64 {
+    let mut passed = 0;
+    for _ in 0..times {
+        passed += u64::from(asking.pass(key, "hot").await);
+    }
+    passed
 }
 
 async fn a_look_charges_nothing(store: &Arc<dyn Store>) {

@@ -7,7 +7,7 @@ use tollgate_server::store::Store;
 
 use crate::store_world::{Ask, Asking, Domain, Rule, YEAR, each_algorithm, fixed, refund, rule, take};
 
-pub async fn all(store: &Arc<dyn Store>) {
+pub(crate) async fn all(store: &Arc<dyn Store>) {
     for partition in [None, Some("tenant")] {
         a_refusal_by_one_charges_none(store, partition).await;
         an_admitted_request_charges_all(store, partition).await;

@@ -1,8 +1,8 @@
 //! Several files at once.
 
-use tollgate_server::config::rules::{Options, Source, load};
+use tollgate_server::config::rules::{Options, Source};
 
-use super::{shown, source};
+use super::{load, shown, source};
 
 const MERGE: Options = Options { merge_domains: true, strict: false, ignore_non_yaml: false };
 

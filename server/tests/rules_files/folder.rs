@@ -6,9 +6,9 @@ use std::path::Path;
 use std::process::Command;
 
 use tempfile::TempDir;
-use tollgate_server::config::rules::{DirOptions, Options, load, read_dir};
+use tollgate_server::config::rules::{DirOptions, Options, read_dir};
 
-use super::shown;
+use super::{load, shown};
 
 /// A folder with these files, each with its own path for a text.
 fn folder(files: &[&str]) -> TempDir {

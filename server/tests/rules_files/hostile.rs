@@ -3,9 +3,9 @@
 use std::time::{Duration, Instant};
 
 use tollgate_core::rules::{Defaults, Matcher};
-use tollgate_server::config::rules::{DirOptions, Loaded, Options, Problem, load, read_dir};
+use tollgate_server::config::rules::{DirOptions, Loaded, Options, Problem, read_dir};
 
-use super::{load_one, shown, source};
+use super::{load, load_one, shown, source};
 
 /// Every input here takes a few seconds at most in a debug build; work that is not linear would take minutes.
 const LONGEST: Duration = Duration::from_secs(30);

@@ -2,9 +2,9 @@
 
 use proptest::prelude::*;
 use tollgate_core::rules::{Defaults, Matcher};
-use tollgate_server::config::rules::{Loaded, Options, Problem, load};
+use tollgate_server::config::rules::{Loaded, Options, Problem};
 
-use super::source;
+use super::{load, source};
 
 const VALID: &str = include_str!("../rules/edge.yml");
 const OURS: &str = include_str!("../../config/rules/example.yaml");
@@ -44,7 +44,7 @@ fn words() -> impl Strategy<Value = String> {
         4 => prop::sample::select(vec![
             "domain", "key", "value", "descriptors", "rate_limit", "unit", "requests_per_unit", "unlimited",
             "shadow_mode", "quota_mode", "name", "replaces", "detailed_metric", "value_to_metric",
-            "share_threshold", "metadata", "charge", "partition", "unit_multiplier", "algorithm", "burst", "queue",
+            "share_threshold", "metadata", "charge", "partition", "on_overload", "unit_multiplier", "algorithm", "burst", "queue",
             "max_hold", "precision", "time_zone", "anchored", "on_failure", "accuracy", "<<",
         ]).prop_map(str::to_owned),
         4 => prop::sample::select(vec![

@@ -3,9 +3,9 @@
 use std::path::Path;
 
 use tollgate_core::rules::{Defaults, Matcher};
-use tollgate_server::config::rules::{DirOptions, Options, load, read_dir};
+use tollgate_server::config::rules::{DirOptions, Options, read_dir};
 
-use super::{shown, sound};
+use super::{load, shown, sound};
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))

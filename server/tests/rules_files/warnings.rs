@@ -1,8 +1,8 @@
 //! What loads and may not be meant.
 
-use tollgate_server::config::rules::{Options, load};
+use tollgate_server::config::rules::Options;
 
-use super::{loaded, shown, source, with_descriptor};
+use super::{load, loaded, shown, source, with_descriptor};
 
 const RATE: &str = "rate_limit: {unit: day, requests_per_unit: 1}";
 

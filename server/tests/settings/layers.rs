@@ -141,6 +141,10 @@ fn what_is_printed_can_be_read_again() {
         ("USE_PROMETHEUS", "1"),
         ("NEAR_LIMIT_RATIO", "1"),
         ("TOLLGATE__STORE__MEMORY__MAX_BYTES", "1125899906842624"),
+        ("REDIS_URL", "redis:6379"),
+        ("REDIS_TYPE", "cluster"),
+        ("TOLLGATE__STORE__REDIS__LAYOUT", "reference"),
+        ("TOLLGATE__STORE__REDIS__AT_START", "serve"),
     ]);
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("printed.toml");

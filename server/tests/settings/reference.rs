@@ -1,6 +1,6 @@
 //! The variables of envoyproxy/ratelimit: those that are honoured.
 
-use tollgate_server::config::settings::{LogLevel, RulesLocation};
+use tollgate_server::config::settings::{LogLevel, RulesLocation, Settings};
 
 use crate::{line, problems, sound};
 
@@ -42,6 +42,17 @@ const HONOURED: &[(&str, &str, &str)] = &[
     ("REDIS_SOCKET_TYPE", "tcp", "store.redis.socket = \"tcp\""),
     ("REDIS_TLS", "true", "store.redis.tls = true"),
     ("REDIS_TIMEOUT", "1s", "store.redis.timeout = \"1s\""),
+    ("REDIS_AUTH_FILE", "/a", "store.redis.auth_file = \"/a\""),
+    ("REDIS_TLS_CACERT", "/ca", "store.redis.tls_ca = \"/ca\""),
+    ("REDIS_TLS_CLIENT_CERT", "/cert", "store.redis.tls_cert = \"/cert\""),
+    ("REDIS_TLS_CLIENT_KEY", "/key", "store.redis.tls_key = \"/key\""),
+    ("REDIS_TLS_SKIP_HOSTNAME_VERIFICATION", "true", "store.redis.tls_skip_hostname_verification = true"),
+    ("REDIS_OP_TIMEOUT", "5ms", "store.redis.call_timeout = \"5ms\""),
+    ("REDIS_STARTUP_MAX_ELAPSED_TIME", "1m", "store.redis.startup_timeout = \"1m\""),
+    ("REDIS_HEALTH_CHECK_ACTIVE_CONNECTION", "true", "store.redis.health_check = true"),
+    ("CACHE_KEY_PREFIX", "shop:", "store.redis.prefix = \"shop:\""),
+    ("EXPIRATION_JITTER_MAX_SECONDS", "60", "store.redis.expiration_jitter_secs = 60"),
+    ("LOCAL_CACHE_SIZE_IN_BYTES", "1048576", "store.denials.max_bytes = 1048576"),
 ];
 
 #[test]
@@ -50,6 +61,37 @@ fn every_alias_is_honoured() {
         let effective = sound(&[(name, text)]);
         let (key, _) = expected.split_once(" = ").unwrap();
         assert_eq!(line(&effective, key), format!("{expected}   # env {name}"));
+    }
+}
+
+#[test]
+fn what_the_reference_takes_for_unset_is_unset() {
+    for (name, text, key) in [
+        ("REDIS_OP_TIMEOUT", "0", "store.redis.call_timeout"),
+        ("REDIS_OP_TIMEOUT", "0s", "store.redis.call_timeout"),
+        ("CACHE_KEY_PREFIX", "", "store.redis.prefix"),
+    ] {
+        let effective = sound(&[(name, text)]);
+        assert_eq!(effective.settings, Settings::default(), "{name}={text}");
+        assert!(line(&effective, key).ends_with("# default"), "{name}={text}");
+    }
+}
+
+#[test]
+fn a_small_cache_is_raised_as_the_reference_does() {
+    for (text, bytes) in [
+        ("-1", 524_288),
+        ("1", 524_288),
+        ("524287", 524_288),
+        ("524288", 524_288),
+        ("524289", 524_289),
+        ("0", 0),
+    ] {
+        let effective = sound(&[("LOCAL_CACHE_SIZE_IN_BYTES", text)]);
+        assert_eq!(
+            line(&effective, "store.denials.max_bytes"),
+            format!("store.denials.max_bytes = {bytes}   # env LOCAL_CACHE_SIZE_IN_BYTES")
+        );
     }
 }
 

@@ -147,29 +147,6 @@ fn what_protects_something_stops_the_start() {
 }
 
 #[test]
-fn redis_stops_the_start_and_says_the_way_out() {
-    let refusal = "store redis is not available in this version; unset REDIS_URL or pass --store memory";
-    assert_eq!(problems(&[("REDIS_URL", "redis:6379")]), [format!("env REDIS_URL: {refusal}")]);
-    assert_eq!(
-        problems(&[("TOLLGATE__STORE__KIND", "redis")]),
-        [format!("env TOLLGATE__STORE__KIND: {refusal}")]
-    );
-    assert_eq!(
-        problems(&[
-            ("REDIS_URL", "redis:6379"),
-            ("REDIS_TLS", "true"),
-            ("REDIS_AUTH", "x"),
-            ("REDIS_POOL_SIZE", "1")
-        ]),
-        [
-            format!("env REDIS_URL: {refusal}"),
-            "env REDIS_AUTH: cannot be honoured in this version; unset it or pass --store memory".to_owned(),
-            "env REDIS_TLS: cannot be honoured in this version; unset it or pass --store memory".to_owned(),
-        ]
-    );
-}
-
-#[test]
 fn redis_is_not_configured_without_an_address() {
     for variables in [&[("BACKEND_TYPE", "redis")], &[("REDIS_URL", "")], &[("REDIS_SOCKET_TYPE", "tcp")]] {
         assert_eq!(sound(variables).settings.store.kind, StoreKind::Memory);
@@ -206,11 +183,13 @@ fn a_boolean_that_is_none_is_an_error_wherever_it_is_read() {
         "DISABLE_STATS",
         "GRPC_SERVER_USE_TLS",
         "REDIS_PERSECOND",
+        "REDIS_AWS_IAM_AUTH",
         "REDIS_TLS",
+        "REDIS_HEALTH_CHECK_ACTIVE_CONNECTION",
     ] {
         for text in ["", "yes"] {
             let problems = problems(&[(name, text)]);
-            assert!(problems.len() == 1 || name == "REDIS_TLS", "{name}: {problems:?}");
+            assert_eq!(problems.len(), 1, "{name}: {problems:?}");
             assert!(
                 problems[0].contains(name) && problems[0].contains("is not true or false"),
                 "{problems:?}"

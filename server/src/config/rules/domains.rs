@@ -70,7 +70,14 @@ fn merge(into: &mut Parsed, more: Parsed, file: &mut File<'_>) {
         let text = format!("partition differs from the domain's other file {}", into.file);
         file.within("partition".to_owned(), |file| file.error(more.partition_at, text));
     }
+    if let (Some(one), Some(two)) = (into.spec.on_overload, more.spec.on_overload)
+        && one != two
+    {
+        let text = format!("on_overload differs from the domain's other file {}", into.file);
+        file.within("on_overload".to_owned(), |file| file.error(more.on_overload_at, text));
+    }
     into.charge = into.charge.or(more.charge);
+    into.spec.on_overload = into.spec.on_overload.or(more.spec.on_overload);
     into.not_each = into.not_each.take().or(more.not_each);
     into.spec.descriptors.extend(more.spec.descriptors);
     into.named.extend(more.named);

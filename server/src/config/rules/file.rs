@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::rc::Rc;
 
 use tollgate_core::limit::Limit;
-use tollgate_core::rules::{Charge, DescriptorSpec, DomainSpec, Metadata, RuleSpec};
+use tollgate_core::rules::{Charge, DescriptorSpec, DomainSpec, Layout, Metadata, RuleSpec};
 
 use super::Problem;
 use super::keys::{self, Place, shown};
@@ -24,6 +24,8 @@ const NO_DOMAIN: &str = "config file cannot have empty domain";
 #[derive(Default)]
 pub(super) struct File<'f> {
     name: &'f str,
+    /// How counters are named, which rules have to fit.
+    pub(super) layout: Layout,
     domain: String,
     path: Vec<String>,
     errors: Report,
@@ -62,6 +64,8 @@ pub(super) struct Parsed {
     pub(super) charge: Option<(Charge, Position)>,
     /// Where `partition` stands, or else the domain's name.
     pub(super) partition_at: Position,
+    /// Where `on_overload` stands, or else the root.
+    pub(super) on_overload_at: Position,
     /// The first rule that never charges what it refuses; the text is still empty.
     pub(super) not_each: Option<Problem>,
     pub(super) top_level: Vec<TopLevel>,
@@ -80,8 +84,8 @@ pub(super) struct Reading {
 }
 
 impl<'f> File<'f> {
-    pub(super) fn new(name: &'f str) -> File<'f> {
-        File { name, ..File::default() }
+    pub(super) fn new(name: &'f str, layout: Layout) -> File<'f> {
+        File { name, layout, ..File::default() }
     }
 
     fn problem(&self, at: Position, text: String) -> Problem {
@@ -211,6 +215,10 @@ impl<'f> File<'f> {
             self.warn(map.at("charge"), text.to_owned());
         }
         let chosen = charge.map(|(charge, _)| charge);
+        let fits = self.layout == Layout::Tollgate || chosen.unwrap_or_default() == Charge::Each;
+        let differs = || "store.redis.layout = \"reference\" has charge: each only".to_owned();
+        map.error_unless(fits, "charge", differs, self);
+        let on_overload = map.choice("on_overload", &limit::ON_FAILURE, self);
         let mut reading = Reading {
             charge: chosen.unwrap_or_default(),
             explicit_each: chosen == Some(Charge::Each),
@@ -220,13 +228,14 @@ impl<'f> File<'f> {
         };
         let items = map.list("descriptors", self);
         let Level { specs: descriptors, top_level, .. } = self.descriptors(items, &name, &mut reading);
-        let spec = DomainSpec { name, charge: reading.charge, partition, on_overload: None, descriptors };
+        let spec = DomainSpec { name, charge: reading.charge, partition, on_overload, descriptors };
         let at = map.at("domain");
         Some(Parsed {
             file: self.name.to_owned(),
             at,
             spec,
             charge,
+            on_overload_at: map.at("on_overload"),
             partition_at: if map.has("partition") { map.at("partition") } else { at },
             not_each: reading.not_each,
             top_level,

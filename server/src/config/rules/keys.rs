@@ -46,7 +46,7 @@ impl Place {
     /// Ours.
     pub(super) const fn own_keys(self) -> &'static [&'static str] {
         match self {
-            Place::Root => &["charge", "partition"],
+            Place::Root => &["charge", "partition", "on_overload"],
             Place::RateLimit => &[
                 "unit_multiplier",
                 "algorithm",

@@ -4,7 +4,7 @@ use tollgate_core::limit::{
     Calendar, FixedWindow, LeakyBucket, Limit, LimitError, Rate, Refused, SlidingLog, SlidingWindow,
     TokenBucket, Window,
 };
-use tollgate_core::rules::{Accuracy, Charge, OnFailure, Quota, RuleSpec, Unit};
+use tollgate_core::rules::{Accuracy, Charge, Layout, OnFailure, Quota, RuleSpec, Unit};
 use tollgate_core::time::Span;
 
 use super::file::{File, Reading};
@@ -34,7 +34,7 @@ const ALGORITHMS: [(&str, Algorithm); 4] = [
     ("sliding_window", Algorithm::SlidingWindow),
 ];
 const PRECISIONS: [(&str, Precision); 2] = [("counter", Precision::Counter), ("log", Precision::Log)];
-const ON_FAILURE: [(&str, OnFailure); 4] = [
+pub(super) const ON_FAILURE: [(&str, OnFailure); 4] = [
     ("error", OnFailure::Error),
     ("allow", OnFailure::Allow),
     ("deny", OnFailure::Deny),
@@ -70,6 +70,7 @@ pub(super) fn rule(nodes: &[&Node], reading: &Reading, file: &mut File<'_>) -> O
     } else {
         let terms = Terms::read(&map, accuracy, file);
         check_charge(&map, reading, file);
+        check_layout(&map, file);
         let terms = terms?;
         (Some(terms.limit(&map, reading, file)?), terms.quota, terms.max_hold)
     };
@@ -197,15 +198,35 @@ fn check_algorithm(map: &Map<'_>, algorithm: Algorithm, file: &mut File<'_>) {
     }
 }
 
+/// Whether the rule is sure to be no fixed window.
+fn names_other_algorithm(map: &Map<'_>, file: &mut File<'_>) -> bool {
+    let name = map.text("algorithm", file).unwrap_or_default();
+    ALGORITHMS.iter().any(|(known, algorithm)| *known == name && *algorithm != Algorithm::FixedWindow)
+}
+
 /// Other algorithms than the fixed window never charge what they refuse.
 fn check_charge(map: &Map<'_>, reading: &Reading, file: &mut File<'_>) {
-    let name = map.text("algorithm", file).unwrap_or_default();
-    let fixed =
-        !ALGORITHMS.iter().any(|(known, algorithm)| *known == name && *algorithm != Algorithm::FixedWindow);
+    let fixed = !names_other_algorithm(map, file);
     let text = || {
         "charge: each is for fixed windows only: other algorithms never charge what they refuse".to_owned()
     };
     map.error_unless(fixed || !reading.explicit_each, "algorithm", text, file);
+}
+
+/// What the reference does not know it cannot count: it would go its own way on the shared counters.
+fn check_layout(map: &Map<'_>, file: &mut File<'_>) {
+    if file.layout == Layout::Tollgate {
+        return;
+    }
+    let refused = [
+        ("algorithm", names_other_algorithm(map, file), "has fixed windows only"),
+        ("time_zone", map.has("time_zone"), "has no windows in a time zone"),
+        ("anchored", map.flag("anchored", file), "has no anchored windows"),
+        ("accuracy", map.text("accuracy", file) == Some("leased"), "has no leases"),
+    ];
+    for (key, is_refused, why) in refused {
+        map.error_unless(!is_refused, key, || format!("store.redis.layout = \"reference\" {why}"), file);
+    }
 }
 
 fn unit(map: &Map<'_>, file: &mut File<'_>) -> Option<Unit> {

@@ -1,25 +1,16 @@
-//! What single values cannot show: settings that contradict one another, or that this version must refuse.
+//! What single values cannot show: settings that contradict one another.
 
 use super::auth::{Auth, AuthMapping};
 use super::listen::Grpc;
 use super::origin::{Origin, Origins};
 use super::problem::Problem;
-use super::store::{Store, StoreKind};
 use super::text::Host;
-use super::{Rules, Settings};
-
-/// Nobody chose a store: an address of Redis chooses it.
-pub(super) fn choose_store(store: &mut Store, origins: &mut Origins) {
-    if !origins.is_set("store.kind") && !store.redis.url.is_empty() {
-        store.kind = StoreKind::Redis;
-        origins.set("store.kind", origins.of("store.redis.url").clone());
-    }
-}
+use super::{Rules, Settings, redis};
 
 /// Everything that is wrong with settings whose values are sound one by one.
 pub(super) fn problems(settings: &Settings, origins: &Origins) -> Vec<Problem> {
     let mut problems = Vec::new();
-    problems.extend(no_redis(&settings.store, origins));
+    problems.extend(redis::problems(&settings.store, origins));
     problems.extend(keepalive(&settings.grpc, origins));
     problems.extend(shared_ports(settings, origins));
     problems.extend(mappings(&settings.auth, origins));
@@ -28,12 +19,9 @@ pub(super) fn problems(settings: &Settings, origins: &Origins) -> Vec<Problem> {
 
 /// What was set but has no effect, beyond the reference's variables.
 pub(super) fn warnings(settings: &Settings, origins: &Origins) -> Vec<String> {
-    overruled(&settings.rules, origins)
-}
-
-fn no_redis(store: &Store, origins: &Origins) -> Option<Problem> {
-    let why = "store redis is not available in this version; unset REDIS_URL or pass --store memory";
-    (store.kind == StoreKind::Redis).then(|| refused(origins.of("store.kind"), why))
+    let mut warnings = overruled(&settings.rules, origins);
+    warnings.extend(redis::warnings(&settings.store, origins));
+    warnings
 }
 
 fn keepalive(grpc: &Grpc, origins: &Origins) -> Option<Problem> {

@@ -3,14 +3,19 @@
 
 mod table;
 
-use super::Settings;
+use std::time::Duration;
+
 use super::environment::Environment;
 use super::layers::Layers;
 use super::origin::{Origin, Origins};
 use super::problem::Problem;
 use super::schema::switch;
 use super::store::StoreKind;
-use table::{HONOURED, Harmless, LOWERED, REDIS, REFUSED, UNHONOURED, Variable};
+use super::{Settings, duration};
+use table::{HONOURED, Harmless, LOWERED, REDIS, REDIS_REFUSED, REFUSED, UNHONOURED, Variable};
+
+/// What the names of the variables of a second Redis begin with.
+const SECOND: &str = "REDIS_PERSECOND_";
 
 /// What the variables that we do not honour lead to.
 #[derive(Debug, Default)]
@@ -29,7 +34,7 @@ pub(super) fn implied(environment: &Environment, layers: &mut Layers) {
 /// The variables that we honour.
 pub(super) fn aliases(environment: &Environment, layers: &mut Layers) {
     for (name, key) in HONOURED {
-        if let Some(text) = environment.value(name) {
+        if let Some(text) = environment.value(name).and_then(|text| in_our_words(name, text)) {
             layers.add_text(key, text, env(name));
         }
     }
@@ -39,6 +44,18 @@ pub(super) fn aliases(environment: &Environment, layers: &mut Layers) {
         }
     }
     add_prometheus(environment, layers);
+}
+
+/// The text that means for us what `text` means for the reference; `None` if it is as good as not set.
+fn in_our_words<'t>(name: &str, text: &'t str) -> Option<&'t str> {
+    match name {
+        // its default, no bound at all, is not among ours
+        "REDIS_OP_TIMEOUT" => Some(text).filter(|text| duration::parse(text) != Some(Duration::ZERO)),
+        "CACHE_KEY_PREFIX" => Some(text).filter(|text| !text.is_empty()),
+        // raised to the smallest cache
+        "LOCAL_CACHE_SIZE_IN_BYTES" if text.parse::<i64>().is_ok_and(i64::is_negative) => Some("1"),
+        _ => Some(text),
+    }
 }
 
 /// The reference opens `PROMETHEUS_ADDR` only with `USE_PROMETHEUS`, and nothing with `DISABLE_STATS`.
@@ -81,7 +98,7 @@ pub(super) fn judge(environment: &Environment, settings: &Settings, origins: &Or
         if let Some(variable) = redis_variable(name)
             && verdict.matters(variable, name, text)
         {
-            verdict.redis(name, settings.store.kind);
+            verdict.redis(variable, name, settings.store.kind, environment);
         }
     }
     verdict
@@ -94,7 +111,10 @@ impl Verdict {
             Harmless::Off => match switch(text) {
                 Some(is_on) => is_on,
                 None => {
-                    self.problems.push(not_boolean(name, text));
+                    // of a setting its own layer says so
+                    if !HONOURED.iter().any(|(honoured, _)| *honoured == name) {
+                        self.problems.push(not_boolean(name, text));
+                    }
                     false
                 }
             },
@@ -128,13 +148,18 @@ impl Verdict {
         }
     }
 
-    /// A variable about Redis. With that store the start is refused anyway; what protects is named too.
-    fn redis(&mut self, name: &str, store: StoreKind) {
+    /// A variable about Redis.
+    fn redis(&mut self, variable: &Variable, name: &str, store: StoreKind, environment: &Environment) {
+        let is_of_second = name.starts_with(SECOND);
         match store {
             StoreKind::Memory => self.warn(name, "the store is memory"),
-            StoreKind::Redis if table::PROTECTION.iter().any(|suffix| name.ends_with(suffix)) => {
-                self.refuse(name, "cannot be honoured in this version; unset it or pass --store memory");
+            // one that is on is refused by itself, and one that is off needs no settings
+            StoreKind::Redis if is_of_second && environment.value("REDIS_PERSECOND").is_some() => {}
+            StoreKind::Redis if is_of_second => self.warn(name, "REDIS_PERSECOND is not set"),
+            StoreKind::Redis if REDIS_REFUSED.iter().any(|refused| refused.name == variable.name) => {
+                self.refuse(name, variable.why);
             }
+            StoreKind::Redis if !variable.why.is_empty() => self.warn(name, variable.why),
             StoreKind::Redis => {}
         }
     }
@@ -158,9 +183,9 @@ fn unhonoured(name: &str) -> Option<&'static Variable> {
 
 /// Variables of the second Redis carry the names of the first with an infix.
 fn redis_variable(name: &str) -> Option<&'static Variable> {
-    let base = name.strip_prefix("REDIS_PERSECOND_").map(|rest| format!("REDIS_{rest}"));
+    let base = name.strip_prefix(SECOND).map(|rest| format!("REDIS_{rest}"));
     let base = base.as_deref().unwrap_or(name);
-    REDIS.iter().find(|variable| variable.name == base)
+    REDIS.iter().chain(REDIS_REFUSED).find(|variable| variable.name == base)
 }
 
 fn is_on(environment: &Environment, name: &str) -> bool {

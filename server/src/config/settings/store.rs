@@ -1,11 +1,8 @@
 //! Section `[store]`: where the counters live.
 
-use std::time::Duration;
-
 use serde::{Deserialize, Serialize};
 
-use super::duration;
-use super::secret::{Secret, SecretUrl};
+use super::redis::Redis;
 
 /// `[store]`
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
@@ -18,6 +15,8 @@ pub struct Store {
     pub memory: Memory,
     /// The Redis to use.
     pub redis: Redis,
+    /// What is remembered of the refusals of a Redis.
+    pub denials: Denials,
 }
 
 /// The kinds of store.
@@ -61,59 +60,22 @@ pub enum OnFull {
     Evict,
 }
 
-/// `[store.redis]`: read and checked, but this version has no such store.
-#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+/// `[store.denials]`: refusals of Redis that this process remembers, so that it need not ask again.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(default, deny_unknown_fields)]
-pub struct Redis {
-    /// Address or list of addresses, empty. `REDIS_URL`
-    pub url: SecretUrl,
-    /// `single`, `sentinel` or `cluster`, `single`. `REDIS_TYPE`
-    pub kind: RedisKind,
-    /// `unix` or `tcp`, `unix` as the reference. `REDIS_SOCKET_TYPE`
-    pub socket: RedisSocket,
-    /// `password` or `user:password`, empty. `REDIS_AUTH`
-    pub auth: Secret,
-    /// The same for the sentinels, empty. `REDIS_SENTINEL_AUTH`
-    pub sentinel_auth: Secret,
-    /// TLS to Redis, `false`. `REDIS_TLS`
-    pub tls: bool,
-    /// Time to connect, `10s`. `REDIS_TIMEOUT`
-    #[serde(with = "duration")]
-    pub timeout: Duration,
+pub struct Denials {
+    /// Most bytes that they take, `16777216` (16 MiB), and `0` with `store.redis.layout = "reference"`; 0 remembers
+    /// none. Other values below [`Denials::LEAST_BYTES`] are raised to it. `LOCAL_CACHE_SIZE_IN_BYTES`
+    pub max_bytes: u64,
 }
 
-impl Default for Redis {
-    fn default() -> Redis {
-        Redis {
-            url: SecretUrl::default(),
-            kind: RedisKind::Single,
-            socket: RedisSocket::Unix,
-            auth: Secret::default(),
-            sentinel_auth: Secret::default(),
-            tls: false,
-            timeout: Duration::from_secs(10),
-        }
+impl Denials {
+    /// The smallest cache, in bytes; the reference's too.
+    pub const LEAST_BYTES: u64 = 512 << 10;
+}
+
+impl Default for Denials {
+    fn default() -> Denials {
+        Denials { max_bytes: 16 << 20 }
     }
-}
-
-/// How the Redis servers stand together.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum RedisKind {
-    /// One server.
-    Single,
-    /// One server that sentinels name.
-    Sentinel,
-    /// A Redis Cluster.
-    Cluster,
-}
-
-/// How the Redis server is reached.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum RedisSocket {
-    /// A Unix socket; the URL is its path.
-    Unix,
-    /// TCP.
-    Tcp,
 }

@@ -56,6 +56,10 @@ impl Store for Scripted {
         Box::pin(std::future::ready(replies))
     }
 
+    fn clear(&self) -> Clearing<'_> {
+        Box::pin(std::future::ready(Ok(0)))
+    }
+
     fn usage(&self) -> Usage {
         Usage::default()
     }

@@ -50,6 +50,11 @@ impl MemoryStore {
         any
     }
 
+    /// Forgets every state; returns how many there were.
+    pub(super) fn forget_all(&self) -> u64 {
+        (0..self.map.shards().len()).map(|shard| self.rebuild(shard, |_| false) as u64).sum()
+    }
+
     /// Forgets what has ended in one shard; returns how many keys went.
     pub(super) fn sweep(&self, shard: usize, now: Time) -> usize {
         if now < self.room.earliest_in(shard) {

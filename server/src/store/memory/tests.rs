@@ -67,6 +67,18 @@ fn used(store: &MemoryStore, matcher: &Matcher, key: &str, value: &str) -> u64 {
 }
 
 #[test]
+fn after_a_clear_every_key_is_fresh_and_its_room_is_free() {
+    let matcher = matcher(Charge::Each, &[fixed(1)]);
+    let store = store(2, OnFull::Deny);
+    let both =
+        || [allowed(&store, &matcher, &[("a", "x", 1)])[0], allowed(&store, &matcher, &[("a", "y", 1)])[0]];
+    assert_eq!([both(), both()], [[true, true], [false, false]]);
+    assert_eq!(store.forget_all(), 2);
+    assert_eq!(store.usage().keys, 0);
+    assert_eq!(both(), [true, true]);
+}
+
+#[test]
 fn exactly_the_limit_passes_from_many_threads() {
     let matcher = matcher(Charge::Each, &[fixed(1_000)]);
     let store = Arc::new(store(100, OnFull::Deny));

@@ -26,18 +26,18 @@ pub struct Found {
 
 /// A Redis that cannot be used.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub enum TooOld {
+pub enum Unusable {
     /// It did not answer.
     Fault(Fault, String),
     /// Its version is below 6.2.
     Version(String),
 }
 
-impl fmt::Display for TooOld {
+impl fmt::Display for Unusable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            TooOld::Fault(fault, error) => write!(f, "Redis cannot be used: {fault}: {error}"),
-            TooOld::Version(version) => {
+            Unusable::Fault(fault, error) => write!(f, "Redis cannot be used: {fault}: {error}"),
+            Unusable::Version(version) => {
                 write!(f, "Redis {version} is too old: at least {}.{} is needed", OLDEST.0, OLDEST.1)
             }
         }
@@ -49,17 +49,17 @@ impl RedisStore {
     ///
     /// # Errors
     /// One cannot be reached or is too old.
-    pub async fn check(&self) -> Result<Found, TooOld> {
+    pub async fn check(&self) -> Result<Found, Unusable> {
         let mut probing = self
             .sender
             .lanes
             .probe()
             .await
-            .map_err(|error| TooOld::Fault(fault_of(&error), error.to_string()))?;
+            .map_err(|error| Unusable::Fault(fault_of(&error), error.to_string()))?;
         self.sender
             .refresh(&mut probing)
             .await
-            .map_err(|fault| TooOld::Fault(fault, "it does not tell its slots".to_owned()))?;
+            .map_err(|fault| Unusable::Fault(fault, "it does not tell its slots".to_owned()))?;
         let masters = self.sender.topology.load().masters.clone();
         let mut found: Option<Found> = None;
         let places = if masters.is_empty() { vec![None] } else { masters.into_iter().map(Some).collect() };
@@ -69,10 +69,10 @@ impl RedisStore {
             let eviction = found.and_then(|found| found.eviction).or_else(|| one.eviction.clone());
             found = Some(Found { eviction, ..one });
         }
-        found.ok_or_else(|| TooOld::Fault(Fault::Garbled, "there is no server".to_owned()))
+        found.ok_or_else(|| Unusable::Fault(Fault::Garbled, "there is no server".to_owned()))
     }
 
-    async fn info(&self, probing: &mut Probing, place: Option<&(String, u16)>) -> Result<String, TooOld> {
+    async fn info(&self, probing: &mut Probing, place: Option<&(String, u16)>) -> Result<String, Unusable> {
         let mut command = cmd("INFO");
         let answer = match place {
             Some((host, port)) => probing.link().send_to(host, *port, command).await,
@@ -82,11 +82,11 @@ impl RedisStore {
             }
         };
         let text = answer.and_then(|answer: Value| Ok(String::from_redis_value(answer)?));
-        text.map_err(|error| TooOld::Fault(fault::of(&error), error.to_string()))
+        text.map_err(|error| Unusable::Fault(fault::of(&error), error.to_string()))
     }
 }
 
-fn read(info: &str, servers: usize) -> Result<Found, TooOld> {
+fn read(info: &str, servers: usize) -> Result<Found, Unusable> {
     let field = |name: &str| {
         let value =
             |line: &str| line.strip_prefix(name)?.strip_prefix(':').map(|value| value.trim().to_owned());
@@ -95,7 +95,7 @@ fn read(info: &str, servers: usize) -> Result<Found, TooOld> {
     // Valkey tells the version of Redis that it is compatible with, and its own
     let compatible = field("redis_version").unwrap_or_default();
     if parsed(&compatible).is_none_or(|version| version < OLDEST) {
-        return Err(TooOld::Version(compatible));
+        return Err(Unusable::Version(compatible));
     }
     let (name, version) = match field("valkey_version") {
         Some(version) => ("valkey", version),

@@ -56,9 +56,20 @@ pub(super) const HONOURED: &[(&str, &str)] = &[
     ("PROMETHEUS_RESPONSE_TIME_AS_MILLISECONDS", "metrics.response_time_as_milliseconds"),
     ("REDIS_URL", "store.redis.url"),
     ("REDIS_AUTH", "store.redis.auth"),
+    ("REDIS_AUTH_FILE", "store.redis.auth_file"),
     ("REDIS_SENTINEL_AUTH", "store.redis.sentinel_auth"),
     ("REDIS_TLS", "store.redis.tls"),
+    ("REDIS_TLS_CACERT", "store.redis.tls_ca"),
+    ("REDIS_TLS_CLIENT_CERT", "store.redis.tls_cert"),
+    ("REDIS_TLS_CLIENT_KEY", "store.redis.tls_key"),
+    ("REDIS_TLS_SKIP_HOSTNAME_VERIFICATION", "store.redis.tls_skip_hostname_verification"),
     ("REDIS_TIMEOUT", "store.redis.timeout"),
+    ("REDIS_OP_TIMEOUT", "store.redis.call_timeout"),
+    ("REDIS_STARTUP_MAX_ELAPSED_TIME", "store.redis.startup_timeout"),
+    ("REDIS_HEALTH_CHECK_ACTIVE_CONNECTION", "store.redis.health_check"),
+    ("CACHE_KEY_PREFIX", "store.redis.prefix"),
+    ("EXPIRATION_JITTER_MAX_SECONDS", "store.redis.expiration_jitter_secs"),
+    ("LOCAL_CACHE_SIZE_IN_BYTES", "store.denials.max_bytes"),
 ];
 
 /// The same for words that the reference takes in any case.
@@ -83,7 +94,6 @@ const NO_STATSD: &str = "there is no statsd sink; scrape /metrics";
 const NO_TRACING: &str = "there is no tracing in this version";
 const NO_XDS: &str = "rules over xDS are not available in this version";
 const NO_MEMCACHE: &str = "there is no store in memcache";
-const STORE: &str = "the store in memory has no use for it";
 
 /// Nothing depends on them but what they name.
 pub(super) const UNHONOURED: &[Variable] = &[
@@ -102,9 +112,6 @@ pub(super) const UNHONOURED: &[Variable] = &[
     governed("TRACING_SERVICE_NAMESPACE", &[], NO_TRACING, "TRACING_ENABLED"),
     governed("TRACING_SERVICE_INSTANCE_ID", &[], NO_TRACING, "TRACING_ENABLED"),
     governed("TRACING_SAMPLING_RATE", &["1"], NO_TRACING, "TRACING_ENABLED"),
-    texts("CACHE_KEY_PREFIX", &[], STORE),
-    texts("EXPIRATION_JITTER_MAX_SECONDS", &["300", "0"], STORE),
-    texts("LOCAL_CACHE_SIZE_IN_BYTES", &["0"], STORE),
     variable("STOP_CACHE_KEY_INCREMENT_WHEN_OVERLIMIT", Harmless::Off, "set charge: admitted in the rules"),
     texts("CONFIG_GRPC_XDS_NODE_ID", &["default"], NO_XDS),
     texts("CONFIG_GRPC_XDS_NODE_METADATA", &[], NO_XDS),
@@ -135,7 +142,15 @@ pub(super) const UNHONOURED: &[Variable] = &[
     texts("DESCRIPTOR_KEY_CONFIG", &[], "the number of metric series is bounded anyway"),
 ];
 
-/// Variables about Redis, read or not; each also with the prefix `REDIS_PERSECOND_`.
+const SHARED: &str =
+    "connections are shared, and no request waits for one; store.redis.lanes is their number";
+const BATCHED: &str = "requests of one moment travel together by themselves";
+const TOGETHER: &str = "all parts of a request travel at once";
+const RETRIED: &str = "lost connections are made again at intervals of its own";
+const READONLY: &str = "a connection to a server that takes no writes is always left";
+
+/// Variables about Redis; each also with the prefix `REDIS_PERSECOND_`. Those with a reason have no effect, the
+/// others are settings.
 pub(super) const REDIS: &[Variable] = &[
     redis("REDIS_URL", &[]),
     redis("REDIS_SOCKET_TYPE", &["unix"]),
@@ -143,7 +158,6 @@ pub(super) const REDIS: &[Variable] = &[
     redis("REDIS_AUTH", &[]),
     redis("REDIS_AUTH_FILE", &[]),
     redis("REDIS_SENTINEL_AUTH", &[]),
-    variable("REDIS_AWS_IAM_AUTH", Harmless::Off, ""),
     variable("REDIS_TLS", Harmless::Off, ""),
     redis("REDIS_TLS_CLIENT_CERT", &[]),
     redis("REDIS_TLS_CLIENT_KEY", &[]),
@@ -151,21 +165,34 @@ pub(super) const REDIS: &[Variable] = &[
     variable("REDIS_TLS_SKIP_HOSTNAME_VERIFICATION", Harmless::Off, ""),
     redis("REDIS_TIMEOUT", &["10s"]),
     redis("REDIS_OP_TIMEOUT", &["0", "0s"]),
-    redis("REDIS_POOL_SIZE", &["10"]),
-    redis("REDIS_POOL_ON_EMPTY_BEHAVIOR", &["WAIT"]),
-    redis("REDIS_PIPELINE_WINDOW", &["0", "0s"]),
-    redis("REDIS_PIPELINE_LIMIT", &["0"]),
-    redis("REDIS_CLUSTER_PIPELINE_PARALLELISM", &["1"]),
-    variable("REDIS_PERSECOND", Harmless::Off, ""),
+    texts("REDIS_POOL_SIZE", &["10"], SHARED),
+    texts("REDIS_POOL_ON_EMPTY_BEHAVIOR", &["WAIT"], SHARED),
+    texts("REDIS_PIPELINE_WINDOW", &["0", "0s"], BATCHED),
+    texts("REDIS_PIPELINE_LIMIT", &["0"], BATCHED),
+    texts("REDIS_CLUSTER_PIPELINE_PARALLELISM", &["1"], TOGETHER),
     variable("REDIS_HEALTH_CHECK_ACTIVE_CONNECTION", Harmless::Off, ""),
-    variable("REDIS_CLOSE_CONNECTION_ON_READONLY_ERROR", Harmless::Off, ""),
-    redis("REDIS_STARTUP_INITIAL_INTERVAL", &["1s"]),
-    redis("REDIS_STARTUP_MAX_INTERVAL", &["30s"]),
+    variable("REDIS_CLOSE_CONNECTION_ON_READONLY_ERROR", Harmless::Off, READONLY),
+    texts("REDIS_STARTUP_INITIAL_INTERVAL", &["1s"], RETRIED),
+    texts("REDIS_STARTUP_MAX_INTERVAL", &["30s"], RETRIED),
     redis("REDIS_STARTUP_MAX_ELAPSED_TIME", &["0", "0s"]),
+    redis("CACHE_KEY_PREFIX", &[]),
+    redis("EXPIRATION_JITTER_MAX_SECONDS", &["300", "0"]),
+    redis("LOCAL_CACHE_SIZE_IN_BYTES", &["0"]),
 ];
 
-/// Endings of the variables that protect Redis.
-pub(super) const PROTECTION: [&str; 4] = ["_TLS", "_AUTH", "_AUTH_FILE", "_TLS_CACERT"];
+/// Those without which Redis would not be used as whoever set them expects.
+pub(super) const REDIS_REFUSED: &[Variable] = &[
+    variable(
+        "REDIS_AWS_IAM_AUTH",
+        Harmless::Off,
+        "there is no login with AWS IAM; unset REDIS_AWS_IAM_AUTH, and set REDIS_AUTH or REDIS_AUTH_FILE",
+    ),
+    variable(
+        "REDIS_PERSECOND",
+        Harmless::Off,
+        "one Redis holds all counters, there is no second one for limits per second; unset REDIS_PERSECOND",
+    ),
+];
 
 const fn variable(name: &'static str, harmless: Harmless, why: &'static str) -> Variable {
     Variable { name, harmless, why, governed_by: None }
