@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex};
 use axum::body::{Body, to_bytes};
 use axum::http::{Request, StatusCode};
 use rls_world::{World, descriptor, memory, request};
+use tollgate_core::rules::Hit;
 use tollgate_core::time::Time;
 use tollgate_proto::envoy::service::ratelimit::v3::rate_limit_response::Code;
 use tollgate_server::store::{Charging, Clearing, Fault, Store, Usage};
@@ -47,11 +48,8 @@ impl Store for Breakable {
         Box::pin(async move {
             let fault = *self.fault.lock().unwrap();
             let Some(fault) = fault else { return self.store.charge(request).await };
-            let mut replies = self.store.charge(request).await;
-            for (hit, reply) in request.hits.iter().zip(&mut replies) {
-                *reply = if hit.rule.path.ends_with("fine") { *reply } else { Err(fault) };
-            }
-            replies
+            let replies = self.store.charge(request).await.into_iter().zip(request.hits);
+            replies.map(|(reply, hit)| if is_fine(hit) { reply } else { Err(fault) }).collect()
         })
     }
 
@@ -62,6 +60,10 @@ impl Store for Breakable {
     fn usage(&self) -> Usage {
         self.store.usage()
     }
+}
+
+fn is_fine(hit: &Hit<'_>) -> bool {
+    hit.rule.path.ends_with("fine")
 }
 
 fn broken(fault: Fault) -> World {
