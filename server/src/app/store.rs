@@ -114,7 +114,8 @@ impl Stores {
         let mut pause = FIRST;
         while let Err(error) = redis.check().await {
             let patience = settings.startup_timeout;
-            if !patience.is_zero() && began.elapsed() >= patience {
+            let gives_up = settings.at_start == RedisAtStart::Wait && !patience.is_zero();
+            if gives_up && began.elapsed() >= patience {
                 return anyhow::anyhow!("{error} (tried for {patience:?})");
             }
             sleep(pause).await;
@@ -177,6 +178,9 @@ fn access(redis: &settings::Redis) -> anyhow::Result<Access> {
     };
     let login = first.map_or_else(|| login_of(redis.login().as_ref()), |first| login_of(Some(&first.login)));
     let database = first.map_or(redis.database, |first| first.database);
+    if redis.tls_skip_hostname_verification && matches!(addresses, RedisAddresses::Sentinel { .. }) {
+        anyhow::bail!("store.redis.tls_skip_hostname_verification cannot be had with sentinels");
+    }
     let wants_tls = redis.tls || first.is_some_and(|first| first.tls);
     let target = match &addresses {
         RedisAddresses::Single(address) => Target::Single(place(address)),

@@ -273,11 +273,10 @@ impl Access {
             builder = builder.set_client_to_sentinel_password(password);
         }
         if let Some(tls) = &self.tls {
-            let mode = if tls.any_host { TlsMode::Insecure } else { TlsMode::Secure };
             builder = builder
-                .set_client_to_redis_tls_mode(mode)
+                .set_client_to_redis_tls_mode(TlsMode::Secure)
                 .set_client_to_redis_certificates(tls.certificates())
-                .set_client_to_sentinel_tls_mode(mode)
+                .set_client_to_sentinel_tls_mode(TlsMode::Secure)
                 .set_client_to_sentinel_certificates(tls.certificates());
         }
         builder.build()

@@ -130,6 +130,7 @@ impl Redis {
         }
     }
 
+    /// The login that `auth` or `auth_file` states; none if neither is set.
     fn own_login(&self) -> Result<RedisLogin, Flaw> {
         const FILE: &str = "store.redis.auth_file";
         let Some(file) = &self.auth_file else {
