@@ -132,6 +132,7 @@ pub async fn run(app: App, shutdown: impl Future<Output = ()>) -> anyhow::Result
     parts.health.end_watches().await;
     serving.finish(accepting).await?;
     background.cancel();
+    parts.stores.leave().await;
     tracing::info!("all calls finished");
     Ok(())
 }

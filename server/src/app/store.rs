@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 use tollgate_core::rules::Layout;
 
 use crate::clock::Clock;
@@ -24,6 +24,9 @@ const FIRST: Duration = Duration::from_millis(100);
 const LONGEST: Duration = Duration::from_secs(5);
 /// How often it is looked whether Redis can be reached, if health depends on that.
 const LOOK: Duration = Duration::from_millis(500);
+
+/// Longest time to say goodbye.
+const GOODBYE: Duration = Duration::from_millis(500);
 
 /// The store, and its parts that want to be driven.
 pub(super) struct Stores {
@@ -82,6 +85,15 @@ impl Stores {
                 }
             },
         );
+    }
+
+    /// Says goodbye: the other servers need not count on this one any more.
+    pub(super) async fn leave(&self) {
+        if let Some(redis) = &self.redis
+            && !matches!(timeout(GOODBYE, redis.leave()).await, Ok(Ok(())))
+        {
+            tracing::debug!("could not tell Redis that this server leaves");
+        }
     }
 
     /// Looks whether Redis can be used. `Ok` at once unless the settings want it to be there first; then

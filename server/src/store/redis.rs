@@ -23,6 +23,7 @@ pub mod state;
 mod together;
 mod upkeep;
 
+use std::hash::BuildHasher as _;
 use std::sync::Arc;
 
 use tollgate_core::rules::{Charge, Layout};
@@ -59,6 +60,8 @@ pub struct Options {
 pub struct RedisStore {
     sender: Arc<Sender>,
     servers: Servers,
+    /// A random number that tells this server from the others.
+    me: u64,
 }
 
 impl RedisStore {
@@ -70,7 +73,9 @@ impl RedisStore {
         let dialer = Dialer::new(&options.access)?;
         let lanes = Lanes::new(dialer, options.lanes, options.access.connect_timeout)?;
         let sender = Arc::new(Sender::new(options, Arc::new(lanes), clock));
-        Ok(RedisStore { sender, servers })
+        // the standard library's hasher is keyed by the system's randomness
+        let me = std::hash::RandomState::new().hash_one(std::process::id());
+        Ok(RedisStore { sender, servers, me })
     }
 
     /// Whether every server of Redis was answering when last asked.

@@ -39,6 +39,7 @@ pub(super) struct Group {
 }
 
 /// The way to one server at one moment.
+#[derive(Clone)]
 struct Way<'s> {
     shard: &'s Arc<Shard>,
     lane: usize,
@@ -111,12 +112,10 @@ impl Sender {
             return answer_all(batch, Fault::Open);
         }
         batch.iter().for_each(|waiting| waiting.sent.store(true, Relaxed));
-        let linked = self.lanes.linked(lane, shard.gate.epoch(), self.call_timeout(), &self.report).await;
-        match linked {
-            Ok(linked) => {
-                let way = Way { shard, lane, linked };
-                join_all(by_slot(batch, self.is_cluster()).into_iter().map(|batch| self.call(&way, batch)))
-                    .await;
+        match self.way(shard, lane).await {
+            Ok(way) => {
+                let batches = by_slot(batch, self.is_cluster()).into_iter();
+                join_all(batches.map(|batch| self.call(way.clone(), batch))).await;
             }
             Err(fault) => {
                 self.failed(shard);
@@ -125,27 +124,43 @@ impl Sender {
         }
     }
 
+    async fn way<'s>(&self, shard: &'s Arc<Shard>, lane: usize) -> Result<Way<'s>, Fault> {
+        let needs = shard.gate.epoch();
+        let linked = self.lanes.linked(lane, needs, self.call_timeout(), &self.report).await?;
+        Ok(Way { shard, lane, linked })
+    }
+
     fn is_cluster(&self) -> bool {
         matches!(self.options.access.target, super::Target::Cluster(_))
     }
 
-    /// Calls the script once for all groups of `batch`.
-    async fn call(self: &Arc<Sender>, way: &Way<'_>, batch: Vec<Waiting>) {
-        match self.evaluate(way, &batch).await {
-            Ok((told, replicated)) => {
-                for (waiting, bytes) in batch.into_iter().zip(told) {
-                    // a caller that is gone has its answer all the same
-                    let _gone = waiting.reply.send(Ok(Told { bytes, replicated }));
+    /// Calls the script once for all groups of `batch`; once more if the connection had broken before.
+    async fn call(self: &Arc<Sender>, mut way: Way<'_>, batch: Vec<Waiting>) {
+        for attempt in 0.. {
+            let failed = match self.evaluate(&way, &batch).await {
+                Ok((told, replicated)) => return tell(batch, told, replicated),
+                Err(failed) => failed,
+            };
+            match failed.then {
+                // a slot that moves cannot serve keys of both its places in one call
+                Then::OneByOne if batch.len() > 1 => {
+                    let alone = |waiting| Box::pin(self.call(way.clone(), vec![waiting]));
+                    join_all(batch.into_iter().map(alone)).await;
+                    return;
                 }
+                Then::Reconnect if attempt == 0 => match self.way(way.shard, way.lane).await {
+                    Ok(again) => way = again,
+                    Err(fault) => return self.give_up(way.shard, batch, fault),
+                },
+                Then::OneByOne => return answer_all(batch, failed.fault),
+                Then::Reconnect | Then::GiveUp => return self.give_up(way.shard, batch, failed.fault),
             }
-            // a slot that moves cannot serve keys of both its places in one call
-            Err(Failed { again: true, .. }) if batch.len() > 1 => {
-                for waiting in batch {
-                    Box::pin(self.call(way, vec![waiting])).await;
-                }
-            }
-            Err(Failed { fault, .. }) => answer_all(batch, fault),
         }
+    }
+
+    fn give_up(self: &Arc<Sender>, shard: &Arc<Shard>, batch: Vec<Waiting>, fault: Fault) {
+        self.failed(shard);
+        answer_all(batch, fault);
     }
 
     async fn evaluate(
@@ -163,8 +178,7 @@ impl Sender {
         let value = result.map_err(|error| self.call_failed(way, &error))?;
         let Some((theirs, told)) = told(value, batch.len()) else {
             self.report.call_failed(Fault::Garbled, None);
-            self.failed(way.shard);
-            return Err(Failed { fault: Fault::Garbled, again: false });
+            return Err(Failed { fault: Fault::Garbled, then: Then::GiveUp });
         };
         let now = Instant::now();
         if batch.iter().all(|waiting| waiting.until < now) {
@@ -212,17 +226,20 @@ impl Sender {
         command
     }
 
-    fn call_failed(self: &Arc<Sender>, way: &Way<'_>, error: &RedisError) -> Failed {
+    fn call_failed(&self, way: &Way<'_>, error: &RedisError) -> Failed {
         let fault = fault::of(error);
         self.report.call_failed(fault, Some(error));
-        if !self.is_cluster() && fault::is_of_the_connection(error) && fault != Fault::Timeout {
+        let broken = fault::is_of_the_connection(error) && fault != Fault::Timeout;
+        let then = if error.kind() == ErrorKind::Server(ServerErrorKind::TryAgain) {
+            Then::OneByOne
+        } else if broken && !self.is_cluster() {
+            // a cluster's client sees to its connections itself
             self.lanes.drop_link(way.lane, &way.linked);
-        }
-        let again = error.kind() == ErrorKind::Server(ServerErrorKind::TryAgain);
-        if !again {
-            self.failed(way.shard);
-        }
-        Failed { fault, again }
+            Then::Reconnect
+        } else {
+            Then::GiveUp
+        };
+        Failed { fault, then }
     }
 
     /// Notes that a server failed; the third time in a row it is left alone until a probe succeeds.
@@ -237,8 +254,17 @@ impl Sender {
 /// Why a call came to nothing.
 struct Failed {
     fault: Fault,
-    /// The same groups may succeed one by one.
-    again: bool,
+    then: Then,
+}
+
+/// What may help.
+enum Then {
+    /// The same groups, each in a call of its own.
+    OneByOne,
+    /// Another connection. What was under way on the broken one may have been charged: then it counts twice,
+    /// unless it has an id.
+    Reconnect,
+    GiveUp,
 }
 
 /// Frees its place when the flush ends early.
@@ -253,6 +279,13 @@ impl Drop for Flushing<'_> {
         if !self.ended {
             self.shard.abandon(self.lane);
         }
+    }
+}
+
+fn tell(batch: Vec<Waiting>, told: Vec<Vec<u8>>, replicated: bool) {
+    for (waiting, bytes) in batch.into_iter().zip(told) {
+        // a caller that is gone has its answer all the same
+        let _gone = waiting.reply.send(Ok(Told { bytes, replicated }));
     }
 }
 

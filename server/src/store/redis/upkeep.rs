@@ -1,7 +1,6 @@
 //! What a server does beside its requests: counts itself among the servers, follows a cluster's slots, and on
 //! request removes what is ours.
 
-use std::hash::BuildHasher as _;
 use std::time::Duration;
 
 use redis::{Cmd, FromRedisValue as _, RedisError, Value, cmd};
@@ -21,7 +20,7 @@ const SCANNED: usize = 1_000;
 impl RedisStore {
     /// Keeps the number of servers and the cluster's slots fresh, for as long as it is polled.
     pub async fn keep_up(&self) {
-        let me = format!("{:016x}", std::hash::RandomState::new().hash_one(std::process::id()));
+        let me = self.name();
         let mut probing: Option<Probing> = None;
         let mut beats = interval(BEAT);
         beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -38,6 +37,27 @@ impl RedisStore {
         }
     }
 
+    /// Counts no more among the servers. The others see it at their next look.
+    ///
+    /// # Errors
+    /// Redis cannot be asked; then it counts for a few seconds more.
+    pub async fn leave(&self) -> Result<(), Fault> {
+        let mut probing = self.sender.lanes.probe().await.map_err(|error| fault_of(&error))?;
+        let key = self.servers_key();
+        let slot = super::key::slot(key.as_bytes());
+        let gone = self.step(&mut probing, slot, command("ZREM", &[&key, &self.name()])).await;
+        gone.map(|_| ()).map_err(|error| fault::of(&error))
+    }
+
+    /// The name of this server among the others.
+    fn name(&self) -> String {
+        format!("{:016x}", self.me)
+    }
+
+    fn servers_key(&self) -> String {
+        format!("{}servers", self.sender.options.prefix)
+    }
+
     async fn beat(&self, me: &str, kept: &mut Option<Probing>) -> Result<u64, Fault> {
         let mut probing = match kept.take() {
             Some(probing) => probing,
@@ -51,7 +71,7 @@ impl RedisStore {
 
     /// A sorted set of servers by the time of their last sign of life, on Redis' clock.
     async fn count_servers(&self, me: &str, probing: &mut Probing) -> Result<u64, RedisError> {
-        let key = format!("{}servers", self.sender.options.prefix);
+        let key = self.servers_key();
         let slot = super::key::slot(key.as_bytes());
         let (secs, micros) = <(i64, i64)>::from_redis_value(self.step(probing, slot, cmd("TIME")).await?)?;
         let now = secs * 1_000_000 + micros;
