@@ -1,6 +1,7 @@
 //! The store that the settings ask for, and what keeps it going.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -13,10 +14,10 @@ use crate::config::settings::{
 };
 use crate::fallback::{Fallback, Servers};
 use crate::health::Health;
-use crate::store::Store;
 use crate::store::denied::Denied;
 use crate::store::memory::{Bounds, MemoryStore, OnFull};
 use crate::store::redis::{Access, Found, Login, Options, Place, RedisStore, Target, Tls, Unusable};
+use crate::store::{Fault, Store};
 use crate::transport::Warm;
 
 /// Pauses between attempts to reach Redis at the start: the first, and the longest.
@@ -25,6 +26,8 @@ const LONGEST: Duration = Duration::from_secs(5);
 /// How often it is looked whether Redis can be reached, if health depends on that.
 const LOOK: Duration = Duration::from_millis(500);
 
+/// Longest time that the start waits for Redis before the ports open.
+const MEET: Duration = Duration::from_secs(2);
 /// Longest time to say goodbye.
 const GOODBYE: Duration = Duration::from_millis(500);
 
@@ -35,6 +38,8 @@ pub(super) struct Stores {
     pub(super) fallback: Arc<Fallback>,
     memory: Option<Arc<MemoryStore>>,
     redis: Option<Arc<RedisStore>>,
+    /// Redis has been seen.
+    met: AtomicBool,
 }
 
 impl Stores {
@@ -43,14 +48,20 @@ impl Stores {
         let fallback = Arc::new(Fallback::new(servers.clone()));
         if settings.store.kind == StoreKind::Memory {
             let memory = Arc::new(MemoryStore::new(bounds(&settings.store.memory)));
-            return Ok(Stores { store: memory.clone(), fallback, memory: Some(memory), redis: None });
+            return Ok(Stores {
+                store: memory.clone(),
+                fallback,
+                memory: Some(memory),
+                redis: None,
+                met: AtomicBool::new(false),
+            });
         }
         let options = options(&settings.store.redis, lanes)?;
         let redis = Arc::new(RedisStore::new(options, clock.clone(), servers)?);
         let denials = settings.store.denials.max_bytes;
         let store: Arc<dyn Store> =
             if denials == 0 { redis.clone() } else { Arc::new(Denied::new(redis.clone(), denials)) };
-        Ok(Stores { store, fallback, memory: None, redis: Some(redis) })
+        Ok(Stores { store, fallback, memory: None, redis: Some(redis), met: AtomicBool::new(false) })
     }
 
     /// What the log says of the store when the server starts.
@@ -103,10 +114,12 @@ impl Stores {
     /// Redis cannot be used, and the settings refuse to start without it.
     pub(super) async fn meet(&self, settings: &settings::Redis, health: &Health) -> anyhow::Result<()> {
         let Some(redis) = &self.redis else { return Ok(()) };
-        match redis.check().await {
+        let looked = timeout(MEET, redis.check()).await;
+        let slow = || Unusable::Fault(Fault::Timeout, "it does not answer".to_owned());
+        match looked.unwrap_or_else(|_| Err(slow())) {
             Ok(found) => {
+                self.met.store(true, Relaxed);
                 welcome(&found);
-                return Ok(());
             }
             Err(error @ Unusable::Version(_)) => anyhow::bail!("{error}"),
             Err(error) if settings.at_start == RedisAtStart::Refuse => anyhow::bail!("{error}"),
@@ -124,7 +137,12 @@ impl Stores {
         let Some(redis) = &self.redis else { return std::future::pending().await };
         let began = Instant::now();
         let mut pause = FIRST;
-        while let Err(error) = redis.check().await {
+        let found = loop {
+            let error = match redis.check().await {
+                Ok(found) => break found,
+                Err(error @ Unusable::Version(_)) => return anyhow::anyhow!("{error}"),
+                Err(error) => error,
+            };
             let patience = settings.startup_timeout;
             let gives_up = settings.at_start == RedisAtStart::Wait && !patience.is_zero();
             if gives_up && began.elapsed() >= patience {
@@ -132,6 +150,9 @@ impl Stores {
             }
             sleep(pause).await;
             pause = (pause * 2).min(LONGEST);
+        };
+        if !self.met.swap(true, Relaxed) {
+            welcome(&found);
         }
         health.store_reachable(true).await;
         if !settings.health_check {

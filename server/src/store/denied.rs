@@ -4,7 +4,7 @@
 //! refusal says: for a fixed window, that this cost and every larger one are refused until then; for the
 //! others, that this cost is. Smaller costs, looks, refunds, rules in shadow and requests with an id go to
 //! the store. A refusal dies with the rules that it was made under, with another limit for the same key, and
-//! with a refund that this server passes on; another server's refund is seen when the refusal ends. A refusal
+//! with a refund that this server passes on; refusals of `all_or_nothing` requests with several hits are not learned; another server's refund is seen when the refusal ends. A refusal
 //! from memory is not charged, as with the reference's local cache.
 
 use std::sync::Arc;
@@ -171,7 +171,10 @@ impl Denied {
         let Retry::After(retry) = answer.verdict.retry_after else { return };
         let counted = answer.by == By::Redis || answer.by == By::Memory;
         let (Cost::Take(cost), Some(limit)) = (hit.ask.cost, &hit.rule.limit) else { return };
-        if answer.verdict.allowed || !counted || hit.shadow || retry < SHORTEST {
+        // a replay tells an old instant, and a refusal among several hits may be of charges that are taken back
+        let alone =
+            request.id.is_none() && (request.charge != Charge::AllOrNothing || request.hits.len() == 1);
+        if answer.verdict.allowed || !alone || !counted || hit.shadow || retry < SHORTEST {
             return;
         }
         let after = |span: Span| asked.checked_add(Duration::from_micros(span.as_micros())).unwrap_or(asked);

@@ -34,16 +34,21 @@ fn of_server(kind: ServerErrorKind, code: &str) -> Fault {
 
 /// The fault behind the text of an error that a script met.
 pub(super) fn of_text(text: &str) -> Fault {
-    let text = text.trim_start_matches('-');
-    match text.split([' ', ':']).next().unwrap_or_default() {
+    // Redis 6.2 puts the place in the script before the code: `@user_script: 345: -OOM command not allowed`
+    let mut words = text.split([' ', ':']).map(|word| word.trim_start_matches('-')).take(8);
+    words.find_map(of_code).unwrap_or(Fault::Garbled)
+}
+
+fn of_code(code: &str) -> Option<Fault> {
+    Some(match code {
         "OOM" => Fault::Full,
         "READONLY" | "NOREPLICAS" | "MISCONF" => Fault::ReadOnly,
         "LOADING" => Fault::Loading,
         "NOAUTH" | "WRONGPASS" | "NOPERM" => Fault::Forbidden,
         "BUSY" => Fault::Timeout,
         "CLUSTERDOWN" | "MASTERDOWN" | "TRYAGAIN" => Fault::Unreachable,
-        _ => Fault::Garbled,
-    }
+        _ => return None,
+    })
 }
 
 /// Whether the server that answered so may be the wrong one, or none at all, so that a new connection may help.
@@ -64,6 +69,7 @@ mod tests {
     #[test]
     fn the_texts_of_scripts_are_told_apart() {
         assert_eq!(of_text("OOM command not allowed when used memory > 'maxmemory'."), Fault::Full);
+        assert_eq!(of_text("@user_script: 345: -OOM command not allowed"), Fault::Full);
         assert_eq!(of_text("-READONLY You can't write against a read only replica."), Fault::ReadOnly);
         assert_eq!(of_text("NOPERM this user has no permissions"), Fault::Forbidden);
         assert_eq!(of_text("MISCONF Redis is configured to save RDB snapshots"), Fault::ReadOnly);

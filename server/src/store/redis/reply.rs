@@ -56,6 +56,13 @@ pub struct Counted {
 #[error("the script's reply cannot be read")]
 pub struct Malformed;
 
+/// What Redis said if it did not take what the group wanted to write.
+#[must_use]
+pub fn failure(bytes: &[u8]) -> Option<String> {
+    let (status, text) = bytes.split_first()?;
+    (*status == 3).then(|| String::from_utf8_lossy(text).into_owned())
+}
+
 /// Reads the reply to a group of `hits`.
 ///
 /// # Errors

@@ -16,9 +16,12 @@ use super::report::Report;
 use super::script::Script;
 use super::shard::{Shard, Told, Waiting};
 use super::slots::Topology;
-use super::{Options, fault};
+use super::{Options, fault, reply};
 use crate::clock::Clock;
 use crate::store::Fault;
+
+/// Pause before a group of several keys is tried again whose slot is moving.
+const MOVING: Duration = Duration::from_millis(5);
 
 /// Groups of hits on their way to Redis.
 pub(super) struct Sender {
@@ -152,6 +155,10 @@ impl Sender {
                     Ok(again) => way = again,
                     Err(fault) => return self.give_up(way.shard, batch, fault),
                 },
+                // the move of a slot takes a while; its caller may have that much time
+                Then::OneByOne if batch.iter().any(|waiting| waiting.until > Instant::now() + MOVING) => {
+                    tokio::time::sleep(MOVING).await;
+                }
                 Then::OneByOne => return answer_all(batch, failed.fault),
                 Then::Reconnect | Then::GiveUp => return self.give_up(way.shard, batch, failed.fault),
             }
@@ -180,12 +187,9 @@ impl Sender {
             self.report.call_failed(Fault::Garbled, None);
             return Err(Failed { fault: Fault::Garbled, then: Then::GiveUp });
         };
-        let now = Instant::now();
-        if batch.iter().all(|waiting| waiting.until < now) {
-            // an answer that comes too late for everybody is none
-            self.failed(way.shard);
-        } else {
-            way.shard.answered(theirs, self.clock.now());
+        way.shard.answered(theirs, self.clock.now());
+        if refused_writes(&told) {
+            return Err(self.read_only(way));
         }
         Ok((told, self.replicated(way, slot).await))
     }
@@ -224,6 +228,16 @@ impl Sender {
             command.arg(waiting.arguments.as_slice());
         }
         command
+    }
+
+    /// The server takes no writes: it is a replica now, and another one the master.
+    fn read_only(&self, way: &Way<'_>) -> Failed {
+        self.report.call_failed(Fault::ReadOnly, None);
+        if self.is_cluster() {
+            return Failed { fault: Fault::ReadOnly, then: Then::GiveUp };
+        }
+        self.lanes.drop_link(way.lane, &way.linked);
+        Failed { fault: Fault::ReadOnly, then: Then::Reconnect }
     }
 
     fn call_failed(&self, way: &Way<'_>, error: &RedisError) -> Failed {
@@ -309,6 +323,12 @@ fn by_slot(mut batch: Vec<Waiting>, cluster: bool) -> Vec<Vec<Waiting>> {
         }
     }
     batches
+}
+
+/// Whether some group was not written because the server is no master. Nothing of the call was written then.
+fn refused_writes(told: &[Vec<u8>]) -> bool {
+    told.iter()
+        .any(|reply| reply::failure(reply).is_some_and(|text| fault::of_text(&text) == Fault::ReadOnly))
 }
 
 /// The server's time and what it told each of `groups`.
