@@ -6,7 +6,7 @@ use std::time::Duration;
 use arc_swap::{ArcSwapOption, Guard};
 use tokio::runtime::Handle;
 use tollgate_core::limit::{Ask, Cost, Limit};
-use tollgate_core::rules::{Charge, Decision, Hit, Query, RuleRef};
+use tollgate_core::rules::{By, Charge, Decision, Hit, Query, RuleRef};
 use tollgate_core::time::Span;
 
 use tollgate_core::time::Time;
@@ -95,16 +95,29 @@ impl Engine {
             self.metrics.fell_back(plan.hits(), &faults, &replies);
         }
         let queued = replies.iter().flatten().any(|answer| !answer.verdict.wait.is_zero());
-        let places = if queued { plan.hits().to_vec() } else { Vec::new() };
+        let together = fault.is_some() && plan.charge() == Charge::AllOrNothing;
+        let charged = if queued || together { charged(plan.hits(), &replies) } else { Vec::new() };
         let decision = plan.settle(&replies);
         self.metrics.decided(rules, query, &decision);
+        if together && (!decision.allowed() || decision.undecided) {
+            self.give_back(charged.iter().cloned().map(refund_of).collect());
+        }
         if let Some(fault) = fault.filter(|_| decision.undecided) {
             return Err(Undecided { fault });
         }
         if queued {
-            self.hold(places, &decision, now).await;
+            self.hold(charged, &decision, now).await;
         }
         Ok(decision)
+    }
+
+    /// Gives back what some limits were charged before others, which the store could not ask, refused by their
+    /// policies: with `all_or_nothing` a refused request charges nothing.
+    fn give_back(&self, charged: Vec<Hit<'static>>) {
+        if !charged.is_empty() {
+            let (store, now) = (self.store.clone(), self.clock.now());
+            tokio::spawn(async move { store.charge(Request::new(Charge::Admitted, &charged, now)).await });
+        }
     }
 
     /// Keeps an admitted request waiting for its turn.
@@ -143,6 +156,16 @@ impl Drop for Held {
             store.charge(Request::new(Charge::Admitted, &places, clock.now())).await;
         });
     }
+}
+
+/// The hits that the store itself has charged.
+fn charged<'m>(hits: &[Hit<'m>], replies: &Replies) -> Vec<Hit<'m>> {
+    let charged = hits.iter().zip(replies).filter(|(hit, reply)| {
+        let takes = matches!(hit.ask.cost, Cost::Take(1..));
+        takes
+            && reply.is_ok_and(|answer| answer.verdict.allowed && matches!(answer.by, By::Memory | By::Redis))
+    });
+    charged.map(|(hit, _)| hit.clone()).collect()
 }
 
 fn refund_of(hit: Hit<'_>) -> Hit<'static> {

@@ -87,8 +87,7 @@ impl Fallback {
             .map(|hit| shared(hit, servers))
             .collect();
         // what others have refused already is not to be spent here
-        let refused = plan.charge() == Charge::AllOrNothing
-            && replies.iter().flatten().any(|answer| !answer.verdict.allowed);
+        let refused = plan.charge() == Charge::AllOrNothing && refuse(plan.hits(), replies);
         let hits = if refused { hits.into_iter().map(looking).collect() } else { hits };
         let answers = self.shares.charge_now(plan.charge(), &hits, now);
         for (&place, answer) in places.iter().zip(answers) {
@@ -100,6 +99,12 @@ impl Fallback {
     pub async fn sweep_forever(&self, clock: &dyn crate::clock::Clock) {
         self.shares.sweep_forever(clock).await;
     }
+}
+
+/// Whether the hits that have answers refuse the request already.
+fn refuse(hits: &[Hit<'_>], replies: &Replies) -> bool {
+    let over = |hit: &Hit<'_>, answer: &Answer| !answer.verdict.allowed && !hit.shadow && !hit.alternative;
+    hits.iter().zip(replies).any(|(hit, reply)| reply.as_ref().is_ok_and(|answer| over(hit, answer)))
 }
 
 /// The same hit on one server's part of the limit.

@@ -1,7 +1,5 @@
 //! What the store in Redis does between requests: keeps its connections, counts the servers.
 
-#![expect(clippy::unwrap_used, reason = "a test may panic")]
-
 mod redis_world;
 mod store_world;
 

@@ -49,6 +49,17 @@ impl fmt::Debug for Key {
     }
 }
 
+/// Longest partition that is used as it is.
+const MAX_PARTITION: usize = 64;
+
+/// A partition that a caller may have made long: longer ones are stood for by their hash.
+pub(super) fn bounded(partition: &str) -> Box<str> {
+    if partition.len() <= MAX_PARTITION {
+        return partition.into();
+    }
+    blake3::hash(partition.as_bytes()).to_hex().as_str().into()
+}
+
 /// How counters are named.
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
 pub enum Layout {

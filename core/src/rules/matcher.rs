@@ -7,7 +7,7 @@ use smallvec::SmallVec;
 
 use super::explain::MatchedBy;
 use super::key::{Key, KeyBuilder, Layout, Shared};
-use super::plan::{Plan, Slot};
+use super::plan::{Asked, Plan, Slot};
 use super::query::{Descriptor, Override, Query};
 use super::spec::{Accuracy, Charge, DescriptorSpec, DomainSpec, OnFailure, RuleSpec};
 use super::wildcard::Wildcards;
@@ -75,6 +75,10 @@ impl Domain {
     pub(super) fn root(&self) -> &Level {
         &self.root
     }
+
+    fn find(&self, key: KeyBuilder, descriptor: &Descriptor<'_>) -> Option<Found<'_>> {
+        self.root.find(key, descriptor, self.together.partition.as_deref())
+    }
 }
 
 /// The siblings below one node.
@@ -110,10 +114,12 @@ impl<'m> Child<'m> {
 }
 
 /// A rule together with the counter that the request has under it.
-struct Found {
+struct Found<'m> {
     rule: usize,
     key: Key,
     shared: bool,
+    /// The pattern that stands for the value of the partition's entry, if one does.
+    partition: Option<&'m str>,
 }
 
 impl Matcher {
@@ -164,11 +170,14 @@ impl Matcher {
             match &descriptor.limit {
                 Some(limit) => {
                     let (rule, key) = self.override_of(domain, query.domain, descriptor, limit);
-                    plan.charge_override(rule, key, query, descriptor);
+                    plan.charge_override(rule, key, Asked { query, descriptor, partition: None });
                 }
-                None => match domain.root.find(self.key(query.domain), descriptor) {
+                None => match domain.find(self.key(query.domain), descriptor) {
                     None => plan.slots.push(Slot::Unmatched),
-                    Some(found) => plan.charge_rule(&self.rules[found.rule], found.key, query, descriptor),
+                    Some(Found { rule, key, partition, .. }) => {
+                        let asked = Asked { query, descriptor, partition };
+                        plan.charge_rule(&self.rules[rule], key, asked);
+                    }
                 },
             }
         }
@@ -190,7 +199,7 @@ impl Matcher {
     ) -> (Box<Rule>, Key) {
         let refused = if domain.together.charge == Charge::Each { Refused::Counts } else { Refused::Free };
         let window = limit.window(refused);
-        let found = domain.root.find(self.key(name), descriptor).filter(|found| {
+        let found = domain.find(self.key(name), descriptor).filter(|found| {
             let rule = &self.rules[found.rule];
             !found.shared && same_window(rule.limit.as_ref(), &window)
         });
@@ -255,8 +264,13 @@ impl Level {
 
     /// Walks down one entry a level. The first sibling that fits is taken for good: there is no way back
     /// to a less specific one. The limit has to sit on the last entry's node.
-    fn find(&self, mut key: KeyBuilder, descriptor: &Descriptor<'_>) -> Option<Found> {
-        let mut any_shared = false;
+    fn find<'m>(
+        &'m self,
+        mut key: KeyBuilder,
+        descriptor: &Descriptor<'_>,
+        partition: Option<&str>,
+    ) -> Option<Found<'m>> {
+        let (mut any_shared, mut pattern_of_partition) = (false, None);
         let mut level = self;
         let mut entries = descriptor.entries.iter().peekable();
         while let Some(&(name, value)) = entries.next() {
@@ -266,10 +280,13 @@ impl Level {
                 Some(pattern) => {
                     key.level(name, without_key(pattern, name), Shared::Yes);
                     any_shared = true;
+                    let mine = (partition == Some(name)).then_some(pattern);
+                    pattern_of_partition = pattern_of_partition.or(mine);
                 }
             }
             if entries.peek().is_none() {
-                return Some(Found { rule: child.node.rule?, key: key.finish(), shared: any_shared });
+                let (rule, key) = (child.node.rule?, key.finish());
+                return Some(Found { rule, key, shared: any_shared, partition: pattern_of_partition });
             }
             level = &child.node.children;
         }

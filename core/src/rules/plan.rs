@@ -6,7 +6,7 @@ use smallvec::SmallVec;
 
 use super::Rule;
 use super::decision::{Answer, Decision, Outcome, Refusal, Status, refusal, unknown};
-use super::key::Key;
+use super::key::{Key, bounded};
 use super::matcher::{Defaults, Together};
 use super::query::{Descriptor, Query};
 use super::spec::{Charge, OnFailure};
@@ -47,6 +47,15 @@ pub struct Hit<'m> {
     pub alternative: bool,
     /// Counters with one partition live on one node of a cluster, so that one step can charge them all.
     pub partition: Option<Box<str>>,
+}
+
+/// One descriptor of a request, as it met its rule.
+#[derive(Clone, Copy)]
+pub(super) struct Asked<'q, 'a> {
+    pub(super) query: &'q Query<'a>,
+    pub(super) descriptor: &'q Descriptor<'a>,
+    /// The pattern that stands for the value of the partition's entry: who shares a counter shares its place.
+    pub(super) partition: Option<&'q str>,
 }
 
 /// What became of one descriptor before any counter was asked.
@@ -100,39 +109,29 @@ impl<'m> Plan<'m> {
         plan
     }
 
-    pub(super) fn charge_rule(
-        &mut self,
-        rule: &'m Rule,
-        key: Key,
-        query: &Query<'_>,
-        descriptor: &Descriptor<'_>,
-    ) {
+    pub(super) fn charge_rule(&mut self, rule: &'m Rule, key: Key, asked: Asked<'_, '_>) {
         self.any_replaces |= !rule.replaces.is_empty();
         if rule.limit.is_none() {
             self.slots.push(Slot::Unlimited(rule));
             return;
         }
-        self.push(RuleRef::Configured(rule), key, query, descriptor);
+        self.push(RuleRef::Configured(rule), key, asked);
     }
 
-    pub(super) fn charge_override(
-        &mut self,
-        rule: Box<Rule>,
-        key: Key,
-        query: &Query<'_>,
-        descriptor: &Descriptor<'_>,
-    ) {
-        self.push(RuleRef::Override(rule), key, query, descriptor);
+    pub(super) fn charge_override(&mut self, rule: Box<Rule>, key: Key, asked: Asked<'_, '_>) {
+        self.push(RuleRef::Override(rule), key, asked);
     }
 
-    fn push(&mut self, rule: RuleRef<'m>, key: Key, query: &Query<'_>, descriptor: &Descriptor<'_>) {
+    fn push(&mut self, rule: RuleRef<'m>, key: Key, asked: Asked<'_, '_>) {
+        let Asked { query, descriptor, partition: pattern } = asked;
         let hits = query.hits_of(descriptor);
         let cost = if descriptor.refund { Cost::Refund(hits) } else { Cost::Take(hits) };
         let ask = Ask { cost, patience: query.patience.min(rule.max_hold) };
         let shadow = rule.shadow;
         let alternative = rule.alternative || self.defaults.alternative;
+        let partition = self.partition.and_then(|key| pattern.or_else(|| descriptor.value_of(key)));
+        let partition = partition.map(bounded);
         self.slots.push(Slot::Hit);
-        let partition = self.partition.and_then(|key| descriptor.value_of(key)).map(Box::from);
         self.hits.push(Hit { key, rule, ask, shadow, alternative, partition });
     }
 

@@ -74,6 +74,28 @@ fn hits_carry_the_value_of_the_partition() {
 }
 
 #[test]
+fn who_shares_a_counter_shares_its_partition_and_long_ones_are_bounded() {
+    let shared = DescriptorSpec { share_threshold: true, ..node("tenant", "acme*", 1) };
+    let domain = DomainSpec {
+        name: "d".into(),
+        charge: Charge::AllOrNothing,
+        partition: Some("tenant".into()),
+        descriptors: vec![shared, node("tenant", "", 1)],
+        ..DomainSpec::default()
+    };
+    let matcher = Matcher::build(vec![domain], Defaults::default()).unwrap();
+    let long = "x".repeat(1_000);
+    let values = ["acme1", "acme2", "other", &long];
+    let query = query(values.map(|value| descriptor(&[("tenant", value)])));
+    let plan = matcher.plan(&query);
+    let partitions: Vec<&str> = plan.hits().iter().map(|hit| hit.partition.as_deref().unwrap()).collect();
+    assert_eq!(partitions[0], partitions[1]);
+    assert_eq!(plan.hits()[0].key, plan.hits()[1].key);
+    assert_eq!(partitions[2], "other");
+    assert_eq!(partitions[3].len(), 64);
+}
+
+#[test]
 fn with_the_layout_of_the_reference_counters_have_its_names() {
     let defaults = Defaults { layout: Layout::Reference, ..Defaults::default() };
     let files = DescriptorSpec { share_threshold: true, ..node("files", "files/*", 5) };

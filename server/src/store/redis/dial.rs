@@ -13,8 +13,9 @@ use redis::cluster_routing::{Route, RoutingInfo, SingleNodeRoutingInfo, SlotAddr
 use redis::io::tcp::TcpSettings;
 use redis::sentinel::{SentinelClient, SentinelClientBuilder, SentinelServerType};
 use redis::{
-    AsyncConnectionConfig, ClientTlsConfig, Cmd, ConnectionAddr, ConnectionInfo, IntoConnectionInfo as _,
-    RedisConnectionInfo, RedisError, RedisResult, TlsCertificates, TlsMode, Value,
+    AsyncConnectionConfig, ClientTlsConfig, Cmd, ConnectionAddr, ConnectionInfo, FromRedisValue,
+    IntoConnectionInfo as _, Pipeline, RedisConnectionInfo, RedisError, RedisResult, TlsCertificates,
+    TlsMode, Value,
 };
 use tokio::sync::Mutex;
 
@@ -175,6 +176,14 @@ impl Link {
             }
         };
         value.extract_error()
+    }
+
+    /// Runs a transaction on the keys of one slot.
+    pub(super) async fn transaction<T: FromRedisValue>(&mut self, commands: &Pipeline) -> RedisResult<T> {
+        match self {
+            Link::One(connection) => commands.query_async(connection).await,
+            Link::Cluster(connection) => commands.query_async(connection).await,
+        }
     }
 
     /// Sends one command to the server at an address that a cluster gave.

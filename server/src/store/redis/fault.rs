@@ -51,6 +51,13 @@ fn of_code(code: &str) -> Option<Fault> {
     })
 }
 
+/// Whether nothing was done because the slot is on its way to another server: the keys of one call may be in both
+/// places.
+pub(super) fn is_of_the_move(error: &RedisError) -> bool {
+    use ServerErrorKind::{Ask, Moved, TryAgain};
+    matches!(error.kind(), ErrorKind::Server(TryAgain | Ask | Moved))
+}
+
 /// Whether the server that answered so may be the wrong one, or none at all, so that a new connection may help.
 pub(super) fn is_of_the_connection(error: &RedisError) -> bool {
     error.is_io_error()

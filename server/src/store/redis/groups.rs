@@ -106,14 +106,14 @@ impl RedisStore {
     }
 
     /// The keys of a group: first that of its id, if it has one.
-    fn keys(&self, hits: &[Placed<'_, '_>], id: Option<&[u8]>) -> Vec<Vec<u8>> {
+    pub(super) fn keys(&self, hits: &[Placed<'_, '_>], id: Option<&[u8]>) -> Vec<Vec<u8>> {
         let prefix = &self.sender.options.prefix;
         let id = id.zip(hits.first()).map(|(id, first)| first.name.of_id(prefix, id));
         id.into_iter().chain(hits.iter().map(|placed| placed.name.clone().into_bytes())).collect()
     }
 
     /// The instants whose windows a calendar needs: now by the server's clock, and when that window ends.
-    fn instants(&self, hits: &[Placed<'_, '_>], now: Time) -> SmallVec<[Time; 4]> {
+    pub(super) fn instants(&self, hits: &[Placed<'_, '_>], now: Time) -> SmallVec<[Time; 4]> {
         let Some(first) = hits.first() else { return SmallVec::new() };
         let theirs = self.sender.topology.load().shard(first.slot).clock(now);
         let mut instants: SmallVec<[Time; 4]> = SmallVec::new();
@@ -147,7 +147,7 @@ impl RedisStore {
 }
 
 /// What the script is asked. Costs beyond what a state can hold are cut to that: no verdict changes.
-fn asked<'h>(placed: &Placed<'h, '_>) -> Asked<'h> {
+pub(super) fn asked<'h>(placed: &Placed<'h, '_>) -> Asked<'h> {
     let cost = match placed.hit.ask.cost {
         Cost::Take(units) => Cost::Take(units.min(MAX_COUNT)),
         Cost::Refund(units) => Cost::Refund(units.min(MAX_COUNT)),

@@ -8,6 +8,7 @@ use std::time::Duration;
 use arc_swap::ArcSwapOption;
 use deadpool::Runtime;
 use deadpool::managed::{Object, Pool, PoolError, Timeouts};
+use futures_util::future::join_all;
 use redis::RedisError;
 use tokio::sync::Notify;
 use tokio::time::timeout;
@@ -28,6 +29,10 @@ pub(super) struct Lanes {
 #[derive(Default)]
 struct Lane {
     linked: ArcSwapOption<Linked>,
+    /// Why the last attempt to connect brought nothing.
+    refused: ArcSwapOption<Fault>,
+    /// Somebody has asked for a connection.
+    used: AtomicBool,
     connecting: AtomicBool,
     connected: Notify,
 }
@@ -78,17 +83,23 @@ impl Lanes {
         if let Some(linked) = self.usable(lane, needs) {
             return Ok(linked);
         }
-        timeout(patience, self.wait(lane, needs, report)).await.ok().flatten().ok_or(Fault::Unreachable)
+        self.lanes[lane].used.store(true, Relaxed);
+        timeout(patience, self.wait(lane, needs, report)).await.unwrap_or(Err(Fault::Unreachable))
     }
 
     /// Waits for one attempt to connect that began no earlier than this call, or for an earlier one that
     /// brought what is needed.
-    async fn wait(self: &Arc<Lanes>, lane: usize, needs: u64, report: &Arc<Report>) -> Option<Arc<Linked>> {
+    async fn wait(
+        self: &Arc<Lanes>,
+        lane: usize,
+        needs: u64,
+        report: &Arc<Report>,
+    ) -> Result<Arc<Linked>, Fault> {
         for _attempt in 0..2 {
             // registered before the look, so that no notice is missed
             let connected = self.lanes[lane].connected.notified();
             if let Some(linked) = self.usable(lane, needs) {
-                return Some(linked);
+                return Ok(linked);
             }
             let mine = !self.lanes[lane].connecting.swap(true, SeqCst);
             if mine {
@@ -99,7 +110,8 @@ impl Lanes {
                 break;
             }
         }
-        self.usable(lane, needs)
+        let refused = || self.lanes[lane].refused.load_full().map_or(Fault::Unreachable, |fault| *fault);
+        self.usable(lane, needs).ok_or_else(refused)
     }
 
     fn usable(&self, lane: usize, needs: u64) -> Option<Arc<Linked>> {
@@ -108,9 +120,9 @@ impl Lanes {
 
     async fn connect(self: Arc<Lanes>, lane: usize, report: Arc<Report>) {
         let made = self.make().await;
-        if let Err(error) = &made {
-            report.connection_failed(error);
-        }
+        let error = made.as_ref().err();
+        error.inspect(|error| report.connection_failed(error));
+        self.lanes[lane].refused.store(error.map(fault_of).map(Arc::new));
         if let Ok(linked) = made {
             self.lanes[lane].linked.store(Some(Arc::new(linked)));
         }
@@ -134,6 +146,13 @@ impl Lanes {
     /// Begins a new epoch: connections made from now on belong to it.
     pub(super) fn next_epoch(&self) -> u64 {
         self.epoch.fetch_add(1, SeqCst) + 1
+    }
+
+    /// Gives every lane that is in use a connection of `epoch`, within `patience`: whoever is let through again
+    /// shall not have to wait for that, nor take the time that it takes for one more failure.
+    pub(super) async fn renew(self: &Arc<Lanes>, epoch: u64, patience: Duration, report: &Arc<Report>) {
+        let used = (0..self.count()).filter(|&lane| self.lanes[lane].used.load(Relaxed));
+        join_all(used.map(|lane| self.linked(lane, epoch, patience, report))).await;
     }
 
     /// `linked` is of no use any more.

@@ -30,6 +30,7 @@ impl Sender {
             let epoch = self.lanes.next_epoch();
             match timeout(CONNECT, self.look(&shard)).await {
                 Ok(Ok(())) => {
+                    self.lanes.renew(epoch, CONNECT, &self.report).await;
                     shard.gate.close(epoch);
                     tracing::info!(first_slot = shard.first_slot, "Redis answers again");
                     return;

@@ -77,11 +77,11 @@ impl Sender {
         }
         match timeout_at(until, told).await {
             Ok(Ok(told)) => told,
-            // the runtime of the flush is shutting down
-            Ok(Err(_)) => Err(Fault::Unreachable),
+            // the runtime of the flush is shutting down; a flush also drops whom it finds too late
+            Ok(Err(_)) if Instant::now() < until => Err(Fault::Unreachable),
             // it answers others, but has no time for this one
-            Err(_) if !sent.load(Relaxed) && shard.answers() > answers => Err(Fault::Overloaded),
-            Err(_) => Err(Fault::Timeout),
+            _ if !sent.load(Relaxed) && shard.answers() > answers => Err(Fault::Overloaded),
+            _ => Err(Fault::Timeout),
         }
     }
 
@@ -244,7 +244,7 @@ impl Sender {
         let fault = fault::of(error);
         self.report.call_failed(fault, Some(error));
         let broken = fault::is_of_the_connection(error) && fault != Fault::Timeout;
-        let then = if error.kind() == ErrorKind::Server(ServerErrorKind::TryAgain) {
+        let then = if fault::is_of_the_move(error) {
             Then::OneByOne
         } else if broken && !self.is_cluster() {
             // a cluster's client sees to its connections itself
@@ -327,8 +327,8 @@ fn by_slot(mut batch: Vec<Waiting>, cluster: bool) -> Vec<Vec<Waiting>> {
 
 /// Whether some group was not written because the server is no master. Nothing of the call was written then.
 fn refused_writes(told: &[Vec<u8>]) -> bool {
-    told.iter()
-        .any(|reply| reply::failure(reply).is_some_and(|text| fault::of_text(&text) == Fault::ReadOnly))
+    let replica = |text: String| text.contains("READONLY");
+    told.iter().any(|reply| reply::failure(reply).is_some_and(replica))
 }
 
 /// The server's time and what it told each of `groups`.

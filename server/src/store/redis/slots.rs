@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use redis::{FromRedisValue as _, Value};
 
-use super::key::{SLOTS, in_slot};
+use super::key::{SLOTS, in_slot, slot};
 use super::shard::Shard;
 
 /// The shards of a cluster, or the only one.
@@ -55,8 +55,9 @@ impl Topology {
             let mine =
                 |slot: u16| owner.get(usize::from(slot)).is_some_and(|&shard| usize::from(shard) == place);
             let first = (0..SLOTS).find(|&slot| mine(slot)).unwrap_or_default();
-            let known =
-                before.shards.iter().find(|shard| !before.owner.is_empty() && shard.first_slot == first);
+            // one whose probe would ask another server now is not the same any more
+            let same = |shard: &&Arc<Shard>| shard.first_slot == first && mine(slot(&shard.probe));
+            let known = before.shards.iter().find(same).filter(|_| !before.owner.is_empty());
             known.cloned().unwrap_or_else(|| Arc::new(Shard::new(first, in_slot(prefix, mine), lanes)))
         };
         let shards = (0..masters.len()).map(shard).collect();
@@ -124,7 +125,7 @@ mod tests {
         assert_eq!(topology.shards().len(), 2);
         let first = |slot| topology.shard(slot).first_slot;
         assert_eq!([first(0), first(99), first(100), first(9_999), first(10_000)], [0, 0, 100, 100, 0]);
-        assert!((100..10_000).contains(&super::super::key::slot(&topology.shard(100).probe)));
+        assert!((100..10_000).contains(&slot(&topology.shard(100).probe)));
     }
 
     #[test]

@@ -4,10 +4,11 @@
 use std::time::Duration;
 
 use redis::{Cmd, FromRedisValue as _, RedisError, Value, cmd};
-use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 
 use super::lane::{Probing, fault_of};
 use super::{RedisStore, fault};
+use crate::fallback::Servers;
 use crate::store::Fault;
 
 /// How often a server says that it lives.
@@ -17,17 +18,47 @@ const ALIVE: i64 = 6_000_000;
 /// Keys that one step of a removal looks at.
 const SCANNED: usize = 1_000;
 
+/// What one look at the servers shows.
+#[derive(Clone, Copy, Debug)]
+struct Seen {
+    servers: u64,
+    /// This one was not among them before.
+    added: bool,
+}
+
+/// What is known of the number of servers.
+#[derive(Debug, Default)]
+struct Counted {
+    any: bool,
+    /// The set of servers was lost; until all had time to come back, lower counts are not believed.
+    doubtful_until: Option<Instant>,
+}
+
+impl Counted {
+    fn note(&mut self, seen: Seen, servers: &Servers) {
+        let now = Instant::now();
+        if self.any && seen.added {
+            self.doubtful_until = Some(now + Duration::from_micros(ALIVE.unsigned_abs()));
+        }
+        self.any = true;
+        if seen.servers >= servers.count() || self.doubtful_until.is_none_or(|until| now >= until) {
+            servers.set(seen.servers);
+        }
+    }
+}
+
 impl RedisStore {
     /// Keeps the number of servers and the cluster's slots fresh, for as long as it is polled.
     pub async fn keep_up(&self) {
         let me = self.name();
         let mut probing: Option<Probing> = None;
+        let mut counted = Counted::default();
         let mut beats = interval(BEAT);
         beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             beats.tick().await;
             match self.beat(&me, &mut probing).await {
-                Ok(servers) => self.servers.set(servers),
+                Ok(seen) => counted.note(seen, &self.servers),
                 Err(fault) => {
                     // the count of before is the best there is
                     tracing::debug!(cause = fault.name(), "cannot count the servers");
@@ -55,10 +86,14 @@ impl RedisStore {
     }
 
     fn servers_key(&self) -> String {
-        format!("{}servers", self.sender.options.prefix)
+        match self.sender.options.prefix.as_str() {
+            // without a prefix we are a guest: the name has to say whose it is
+            "" => "tollgate:servers".to_owned(),
+            prefix => format!("{prefix}servers"),
+        }
     }
 
-    async fn beat(&self, me: &str, kept: &mut Option<Probing>) -> Result<u64, Fault> {
+    async fn beat(&self, me: &str, kept: &mut Option<Probing>) -> Result<Seen, Fault> {
         let mut probing = match kept.take() {
             Some(probing) => probing,
             None => self.sender.lanes.probe().await.map_err(|error| fault_of(&error))?,
@@ -70,22 +105,24 @@ impl RedisStore {
     }
 
     /// A sorted set of servers by the time of their last sign of life, on Redis' clock.
-    async fn count_servers(&self, me: &str, probing: &mut Probing) -> Result<u64, RedisError> {
+    async fn count_servers(&self, me: &str, probing: &mut Probing) -> Result<Seen, RedisError> {
         let key = self.servers_key();
         let slot = super::key::slot(key.as_bytes());
         let (secs, micros) = <(i64, i64)>::from_redis_value(self.step(probing, slot, cmd("TIME")).await?)?;
         let now = secs * 1_000_000 + micros;
-        let commands = [
-            command("ZADD", &[&key, &now.to_string(), me]),
-            command("PEXPIRE", &[&key, &(ALIVE / 1_000).to_string()]),
-            command("ZREMRANGEBYSCORE", &[&key, "-inf", &format!("({}", now - ALIVE)]),
-            command("ZCARD", &[&key]),
-        ];
-        let mut last = Value::Nil;
-        for command in commands {
-            last = self.step(probing, slot, command).await?;
-        }
-        Ok(u64::from_redis_value(last)?)
+        let mut beat = redis::pipe();
+        // all in one step, so that the set never stays behind without an end
+        beat.atomic();
+        beat.add_command(command("ZADD", &[&key, &now.to_string(), me]));
+        beat.add_command(command("PEXPIRE", &[&key, &(ALIVE / 1_000).to_string()])).ignore();
+        let gone = format!("({}", now - ALIVE);
+        beat.add_command(command("ZREMRANGEBYSCORE", &[&key, "-inf", &gone])).ignore();
+        beat.add_command(command("ZCARD", &[&key]));
+        let patience = self.sender.call_timeout();
+        let (added, servers): (u64, u64) = timeout(patience, probing.link().transaction(&beat))
+            .await
+            .unwrap_or_else(|_| Err(RedisError::from(std::io::Error::from(std::io::ErrorKind::TimedOut))))?;
+        Ok(Seen { servers, added: added > 0 })
     }
 
     async fn step(&self, probing: &mut Probing, slot: u16, command: Cmd) -> Result<Value, RedisError> {
@@ -162,6 +199,26 @@ fn glob_escaped(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_lost_set_of_servers_does_not_make_one_of_them_all() {
+        let (servers, mut counted) = (Servers::new(9), Counted::default());
+        let seen = |servers, added| Seen { servers, added };
+        counted.note(seen(3, true), &servers);
+        assert_eq!(servers.count(), 3, "the first look is believed");
+        counted.note(seen(2, false), &servers);
+        assert_eq!(servers.count(), 2, "one has left");
+        counted.note(seen(1, true), &servers);
+        assert_eq!(servers.count(), 2, "the set was lost");
+        tokio::time::advance(Duration::from_secs(4)).await;
+        counted.note(seen(4, false), &servers);
+        assert_eq!(servers.count(), 4, "more is believed at once");
+        counted.note(seen(1, false), &servers);
+        assert_eq!(servers.count(), 4);
+        tokio::time::advance(Duration::from_secs(2)).await;
+        counted.note(seen(1, false), &servers);
+        assert_eq!(servers.count(), 1, "all had time to come back");
+    }
 
     #[test]
     fn a_prefix_is_no_pattern() {
