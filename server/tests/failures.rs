@@ -103,6 +103,19 @@ async fn a_refusal_by_a_limit_that_was_asked_stands() {
 }
 
 #[tokio::test]
+async fn a_request_that_a_policy_refuses_charges_nothing_if_it_is_all_or_nothing() {
+    let store = Breakable { store: memory(), fault: Mutex::new(Some(Fault::Open)) };
+    let rules = RULES.replace("domain: d", "domain: d\ncharge: all_or_nothing");
+    let world = World::over(Arc::new(store), &rules, NOW);
+    assert_eq!(code(&world, &["fine", "deny"]).await, Code::OverLimit);
+    // what was charged is given back in a task of its own
+    for _ in 0..10 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(code(&world, &["fine"]).await, Code::Ok, "its only unit is there");
+}
+
+#[tokio::test]
 async fn overload_is_the_domains_to_answer() {
     let world = broken(Fault::Overloaded);
     assert_eq!([code(&world, &["error"]).await, code(&world, &["error"]).await], [Code::Ok, Code::Ok]);

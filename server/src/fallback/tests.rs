@@ -105,6 +105,30 @@ fn shares_are_charged_together_too() {
 }
 
 #[test]
+fn a_rule_in_shadow_that_refuses_spares_no_share_its_charge() {
+    let fallback = Fallback::new(Servers::new(1));
+    let shadow = DescriptorSpec { shadow: true, ..node("shadow", 1, OnFailure::Error) };
+    let domain = DomainSpec {
+        name: "d".into(),
+        charge: Charge::AllOrNothing,
+        descriptors: vec![shadow, node("local", 2, OnFailure::Local)],
+        ..DomainSpec::default()
+    };
+    let matcher = Matcher::build(vec![domain], Defaults::default()).unwrap();
+    let descriptors = ["shadow", "local"]
+        .map(|key| Descriptor { entries: [(key, "x")].into_iter().collect(), ..Descriptor::default() });
+    let query = Query { domain: "d", descriptors: descriptors.into_iter().collect(), ..Query::default() };
+    let plan = matcher.plan(&query);
+    let pass = || {
+        let over = unasked(&plan.hits()[0], false);
+        let mut replies: Replies = [Ok(over), Err(Fault::Open)].into_iter().collect();
+        fallback.answer(&plan, NOW, &mut replies);
+        replies[1].unwrap().verdict.allowed
+    };
+    assert_eq!([pass(), pass(), pass()], [true, true, false]);
+}
+
+#[test]
 fn a_refund_is_never_refused() {
     let fallback = Fallback::new(Servers::new(1));
     let matcher = matcher(Charge::Each, None);

@@ -231,6 +231,17 @@ async fn a_request_with_an_id_asks_the_store() {
     let plan = world.matcher.plan(&query);
     let request = Request { generation: 1, id: Some(b"x"), ..Request::new(plan.charge(), plan.hits(), NOW) };
     assert_eq!(world.denied.charge(request).await[0].unwrap().by, By::Redis);
+    let fresh = World::new(Charge::Admitted);
+    fresh.denied.charge(request).await;
+    assert_eq!(fresh.by("fixed", 1).await, By::Redis, "a replay tells an old instant");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refusal_among_several_hits_of_all_or_nothing_is_not_learned() {
+    let world = World::new(Charge::AllOrNothing);
+    world.ask(&[("fixed", Cost::Take(1)), ("token", Cost::Take(1))]).await;
+    assert_eq!(world.by("fixed", 1).await, By::Redis, "what refused it may have been taken back");
+    assert_eq!(world.by("fixed", 1).await, By::Denial, "alone it says what is stored");
 }
 
 #[tokio::test(start_paused = true)]
