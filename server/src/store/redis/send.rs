@@ -187,7 +187,9 @@ impl Sender {
             self.report.call_failed(Fault::Garbled, None);
             return Err(Failed { fault: Fault::Garbled, then: Then::GiveUp });
         };
-        way.shard.answered(theirs, self.clock.now());
+        let now = Instant::now();
+        let in_time = batch.iter().any(|waiting| waiting.until >= now);
+        way.shard.answered(theirs, self.clock.now(), in_time);
         if refused_writes(&told) {
             return Err(self.read_only(way));
         }

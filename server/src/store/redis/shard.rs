@@ -29,7 +29,7 @@ pub(super) struct Shard {
     waiting: AtomicU64,
     /// Its clock minus ours, in microseconds, as of the last answer.
     skew: AtomicI64,
-    /// Answers so far.
+    /// Answers so far that came in time for somebody.
     answers: AtomicU64,
 }
 
@@ -117,14 +117,14 @@ impl Shard {
         self.waiting.load(Relaxed)
     }
 
-    /// Notes an answer, and what the server's clock said in it.
-    pub(super) fn answered(&self, theirs: i64, ours: Time) {
-        self.answers.fetch_add(1, Relaxed);
+    /// Notes an answer, what the server's clock said in it, and whether it came in time for anybody.
+    pub(super) fn answered(&self, theirs: i64, ours: Time, in_time: bool) {
+        self.answers.fetch_add(u64::from(in_time), Relaxed);
         self.skew.store(theirs.saturating_sub(ours.as_micros().cast_signed()), Relaxed);
         self.gate.succeeded();
     }
 
-    /// Answers so far: that others are answered tells a slow answer from none.
+    /// Answers so far that came in time: that others are answered tells a slow answer from none.
     pub(super) fn answers(&self) -> u64 {
         self.answers.load(Relaxed)
     }
