@@ -1,18 +1,17 @@
 -- Fixed window: a count that starts afresh with every window. See core/src/limit/fixed_window.rs.
--- A limit is {limit, kind, counts, length or windows}, a state is {start, finish, count}.
+-- A limit is {limit, kind, counts, length, windows}, a state is {start, finish, count}.
 
-local max, min, fmod = math.max, math.min, math.fmod
-local MAX = 9007199254740991
-local FORMAT = ">BBI7I7I7"
+local EPOCH, ANCHORED = 0, 1
+local FORMAT = ">Bc1I7I7I7"
 
 -- Start and end of the window that holds `now`. A calendar's come from the caller; if none of them holds
 -- `now`, the error tells which instant the caller has to add.
 local function bounds(limit, now)
-  if limit.kind == "epoch" then
-    local start = now - fmod(now, limit.length)
+  if limit.kind == EPOCH then
+    local start = now - now % limit.length
     return start, min(start + limit.length, MAX)
   end
-  if limit.kind == "anchored" then
+  if limit.kind == ANCHORED then
     return now, min(now + limit.length, MAX)
   end
   for _, window in ipairs(limit.windows) do
@@ -31,7 +30,7 @@ end
 -- The present window, with the stored count if the stored window overlaps it.
 local function carried(limit, state, now)
   now = max(now, state.start)
-  if limit.kind == "anchored" then
+  if limit.kind == ANCHORED then
     local finish = max(state.finish, min(state.start + limit.length, MAX))
     if now < finish or finish == MAX then
       return {start = state.start, finish = finish, count = state.count}
@@ -85,28 +84,24 @@ local function step(limit, state, now, ask)
   return take(limit, before, now, ask.units)
 end
 
--- The first instant at which no present window overlaps the stored one.
-local function expires(limit, state)
-  if limit.kind == "anchored" then
-    return max(state.finish, min(state.start + limit.length, MAX))
-  end
-  local _, finish = bounds(limit, max(state.start, state.finish - 1))
-  return finish
+-- When no present window overlaps the one that a step has left: that step has seen to it that it ends with one.
+local function expires(_, state)
+  return state.finish
 end
 
-local function pack(state, version, algorithm)
-  return struct.pack(FORMAT, version, algorithm, state.start, state.finish, state.count)
+local function packed(state, version, algorithm)
+  return pack(FORMAT, version, algorithm, state.start, state.finish, state.count)
 end
 
-local function unpack(value)
+local function parsed(value)
   if #value ~= 23 then
     return nil
   end
-  local _, _, start, finish, count = struct.unpack(FORMAT, value)
+  local _, _, start, finish, count = unpack(FORMAT, value)
   if max(start, finish, count) > MAX then
     return nil
   end
   return {start = start, finish = finish, count = count}
 end
 
-return {step = step, expires = expires, pack = pack, unpack = unpack}
+return {step = step, expires = expires, pack = packed, unpack = parsed}

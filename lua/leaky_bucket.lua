@@ -2,14 +2,12 @@
 -- See core/src/limit/leaky_bucket.rs. A limit is {count, per, capacity}, a state is a level.
 
 local level = use("level")
-local muldiv = use("wide").muldiv
-local max, min = math.max, math.min
-local FOR_EVER = 9007199254740991
+local until_less = level.until_less
 
 -- Free places, or fewer if the patience would run out before they are taken.
 local function remaining(limit, after, now, patience)
   local places = max(limit.capacity - after.used, 0)
-  if patience == FOR_EVER then
+  if patience == MAX then
     return places
   end
   local lag = max(after.at - now, 0)
@@ -26,52 +24,42 @@ local function remaining(limit, after, now, patience)
   return min(places, bearable - after.used + 1)
 end
 
-local function admitted(limit, before, after, now, ask)
+local function verdict_of(limit, used_before, after, now, patience)
   return {
-    allowed = true, remaining = remaining(limit, after, now, ask.patience),
-    used_before = before.used, used = after.used,
-    retry = 0, reset = level.until_less(after, limit, 0, now, 0), wait = 0,
+    allowed = true, remaining = remaining(limit, after, now, patience), used_before = used_before,
+    used = after.used, retry = 0, reset = until_less(after, limit, 0, now, 0), wait = 0,
   }
 end
 
-local function take(limit, before, now, ask)
-  local overdue = 0
-  if ask.patience < FOR_EVER then
-    overdue = level.until_less(before, limit, 0, now, ask.patience)
-  end
-  if before.used + ask.units <= limit.capacity and overdue == 0 then
-    local after = before
-    if ask.units > 0 then
-      after = {at = before.at, used = before.used + ask.units, credit = before.credit, per = before.per}
-    end
-    local verdict = admitted(limit, before, after, now, ask)
-    verdict.wait = level.until_less(before, limit, 0, now, 0)
-    return verdict, ask.units > 0 and after or nil
-  end
-  local verdict = admitted(limit, before, before, now, ask)
+local function refused(limit, bucket, now, ask, overdue)
+  local verdict = verdict_of(limit, bucket.used, bucket, now, ask.patience)
   verdict.allowed = false
   verdict.retry = NEVER
   if ask.units <= limit.capacity then
-    verdict.retry = max(level.until_less(before, limit, limit.capacity - ask.units, now, 0), overdue)
+    verdict.retry = max(until_less(bucket, limit, limit.capacity - ask.units, now, 0), overdue)
   end
   return verdict
 end
 
-local function refund(limit, before, now, ask)
-  local after = level.refunded(before, ask.units)
-  return admitted(limit, before, after, now, ask), after.used < before.used and after or nil
-end
-
 local function step(limit, state, now, ask)
-  local before = state and level.drained(state, limit, now) or level.empty(limit, now)
+  local bucket, units, patience = level.drained(state, limit, now), ask.units, ask.patience
+  local used, wait = bucket.used, 0
   if ask.refund then
-    return refund(limit, before, now, ask)
+    level.refund(bucket, units)
+  else
+    local overdue = 0
+    if patience < MAX then
+      overdue = until_less(bucket, limit, 0, now, patience)
+    end
+    if overdue > 0 or used + units > limit.capacity then
+      return refused(limit, bucket, now, ask, overdue)
+    end
+    wait = until_less(bucket, limit, 0, now, 0)
+    bucket.used = used + units
   end
-  return take(limit, before, now, ask)
+  local verdict = verdict_of(limit, used, bucket, now, patience)
+  verdict.wait = wait
+  return verdict, bucket.used ~= used and bucket or nil
 end
 
-local function expires(limit, state)
-  return level.emptied(state, limit)
-end
-
-return {step = step, expires = expires, pack = level.pack, unpack = level.unpack}
+return {step = step, expires = level.expires, pack = level.pack, unpack = level.unpack}

@@ -1,8 +1,6 @@
 -- Sliding log: every admission of the last window is remembered. See core/src/limit/sliding_log.rs.
 -- A limit is {limit, length}, a state a list of {at, units}, oldest first, each instant once.
 
-local max, min = math.max, math.min
-local MAX = 9007199254740991
 
 -- What of a log still counts at a moment: `at` is `now`, or the newest entry if the clock went backwards.
 local function view_of(limit, entries, now)
@@ -114,26 +112,27 @@ local function step(limit, state, now, ask)
   return take(limit, view, ask.units)
 end
 
+-- When all of what a step has left is out of the window.
 local function expires(limit, state)
   local newest = state[#state]
   return newest and min(newest[1] + limit.length, MAX) or 0
 end
 
-local function pack(state, version, algorithm)
-  local parts = {struct.pack(">BB", version, algorithm)}
+local function packed(state, version, algorithm)
+  local parts = {pack(">Bc1", version, algorithm)}
   for i, entry in ipairs(state) do
-    parts[i + 1] = struct.pack(">I7I2", entry[1], entry[2])
+    parts[i + 1] = pack(">I7I2", entry[1], entry[2])
   end
   return table.concat(parts)
 end
 
-local function unpack(value)
+local function parsed(value)
   if (#value - 2) % 9 ~= 0 then
     return nil
   end
   local state, before = {}, -1
   for place = 3, #value, 9 do
-    local at, units = struct.unpack(">I7I2", value, place)
+    local at, units = unpack(">I7I2", value, place)
     if at > MAX or at <= before or units < 1 then
       return nil
     end
@@ -143,4 +142,4 @@ local function unpack(value)
   return state
 end
 
-return {step = step, expires = expires, pack = pack, unpack = unpack}
+return {step = step, expires = expires, pack = packed, unpack = parsed}

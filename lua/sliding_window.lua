@@ -1,10 +1,7 @@
 -- Sliding window: the count of this window, plus that of the one before weighted by how much of it is left.
 -- See core/src/limit/sliding_window.rs. A limit is {limit, length}, a state {start, length, previous, current}.
 
-local muldiv = use("wide").muldiv
-local max, min, fmod = math.max, math.min, math.fmod
-local MAX = 9007199254740991
-local FORMAT = ">BBI7I7I7I7"
+local FORMAT = ">Bc1I7I7I7I7"
 
 -- A state written under another length, as one under this length: all units count from the last instant at
 -- which one of them may have been taken.
@@ -17,7 +14,7 @@ local function adopted(limit, state)
     finish = min(state.start + state.length, MAX)
   end
   local last = max(finish - 1, 0)
-  local start = last - fmod(last, limit.length)
+  local start = last - last % limit.length
   return {start = start, length = limit.length, previous = 0, current = min(state.previous + state.current, MAX)}
 end
 
@@ -25,7 +22,7 @@ end
 local function view_of(limit, state, now)
   state = adopted(limit, state)
   local at = max(now, state.start)
-  local elapsed = fmod(at, limit.length)
+  local elapsed = at % limit.length
   local start = at - elapsed
   local passed = max(start - state.start, 0)
   local previous, current = 0, 0
@@ -118,8 +115,8 @@ local function step(limit, state, now, ask)
   return take(limit, view, ask.units)
 end
 
+-- When what a step has left weighs nothing.
 local function expires(limit, state)
-  state = adopted(limit, state)
   if state.previous == 0 and state.current == 0 then
     return state.start
   end
@@ -127,19 +124,19 @@ local function expires(limit, state)
   return state.current == 0 and finish or min(finish + limit.length, MAX)
 end
 
-local function pack(state, version, algorithm)
-  return struct.pack(FORMAT, version, algorithm, state.start, state.length, state.previous, state.current)
+local function packed(state, version, algorithm)
+  return pack(FORMAT, version, algorithm, state.start, state.length, state.previous, state.current)
 end
 
-local function unpack(value)
+local function parsed(value)
   if #value ~= 30 then
     return nil
   end
-  local _, _, start, length, previous, current = struct.unpack(FORMAT, value)
+  local _, _, start, length, previous, current = unpack(FORMAT, value)
   if max(start, length, previous, current) > MAX or length < 1 then
     return nil
   end
   return {start = start, length = length, previous = previous, current = current}
 end
 
-return {step = step, expires = expires, pack = pack, unpack = unpack}
+return {step = step, expires = expires, pack = packed, unpack = parsed}

@@ -1,10 +1,4 @@
--- Whole numbers beyond 2^53, the last that a double holds exactly.
---
--- Lua 5.1 has only doubles, and its `%` is a - floor(a / b) * b, which is wrong for large numbers unless b is
--- a power of two; math.fmod is exact. A product of doubles below 2^53 is exact.
-
-local fmod = math.fmod
-local TWO_53 = 9007199254740992
+-- Whole numbers beyond 2^53, the last that a double holds exactly: in eight digits of 16 bits.
 
 -- n, below 2^53, in four digits of 16 bits, least significant first.
 local function digits(n)
@@ -39,7 +33,7 @@ local function divide_by_digits(number, d)
   local quotient, rest = {}, 0
   for i = 8, 1, -1 do
     local part = rest * 65536 + number[i]
-    rest = fmod(part, d)
+    rest = part % d
     quotient[i] = (part - rest) / d
   end
   return quotient, rest
@@ -73,17 +67,8 @@ local function divide_by_bits(number, d)
   return quotient, rest
 end
 
--- (a * b + c) / d, all below 2^53 and d at least 1: the quotient's low 53 bits, the rest of it (0 if it is
--- below 2^53, exact up to 1), and the remainder.
+-- (a * b + c) / d, as `muldiv` gives it.
 local function muldiv(a, b, c, d)
-  local small = a * b
-  if small < TWO_53 then
-    small = small + c
-    if small < TWO_53 then
-      local rest = fmod(small, d)
-      return (small - rest) / d, 0, rest
-    end
-  end
   local number = product(a, b, c)
   local quotient, rest
   if d <= 137438953472 then

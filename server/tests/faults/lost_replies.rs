@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
+use tollgate_core::rules::Answer;
 use tollgate_server::store::Fault;
 use tollgate_server::store::redis::Options;
 
@@ -13,8 +14,14 @@ use crate::store_world::{access, each_algorithm, options, redis_store, single};
 
 const PATIENCE: Duration = Duration::from_millis(100);
 
-/// Charges two units under `id`, loses the reply, and says how the store put it.
-async fn lose_reply(server: &Server, proxy: &Proxy, limiter: &Limiter, id: Option<&[u8]>) -> Fault {
+/// Charges two units under `id` and loses the reply. The store asks again over a new connection, if it has the
+/// time.
+async fn lose_reply(
+    server: &Server,
+    proxy: &Proxy,
+    limiter: &Limiter,
+    id: Option<&[u8]>,
+) -> Result<Answer, Fault> {
     let before = server.command_counts().await;
     proxy.swallow();
     let lost = {
@@ -30,7 +37,11 @@ async fn lose_reply(server: &Server, proxy: &Proxy, limiter: &Limiter, id: Optio
     eventually(SOON, "Redis has charged", charged).await;
     proxy.close_all().await;
     proxy.pass();
-    lost.await.unwrap().unwrap_err()
+    lost.await.unwrap()
+}
+
+fn is_lost(told: &Result<Answer, Fault>) -> bool {
+    matches!(told, Err(Fault::Timeout | Fault::Unreachable))
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -45,16 +56,17 @@ async fn a_lost_reply_is_asked_for_again_by_its_id() {
         limiter.works("lost").await;
         let direct = Limiter::new(&store_of(&server), limit);
 
-        let fault = lose_reply(&server, &proxy, &limiter, Some(b"once")).await;
-        assert!([Fault::Timeout, Fault::Unreachable].contains(&fault), "{name}: {fault:?}");
+        let told = lose_reply(&server, &proxy, &limiter, Some(b"once")).await;
+        assert!(told.is_ok_and(|answer| answer.verdict.used == 2) || is_lost(&told), "{name}: {told:?}");
         limiter.works("lost").await;
         let again = limiter.take_as(b"once", "lost", 2).await.unwrap().verdict;
         assert_eq!((again.allowed, again.used), (true, 2), "{name}");
         assert_eq!(direct.used("lost").await, 2, "{name}: charged once");
 
-        lose_reply(&server, &proxy, &limiter, None).await;
-        limiter.works("lost").await;
-        assert!(limiter.take("lost", 2).await.unwrap().verdict.allowed, "{name}");
+        if is_lost(&lose_reply(&server, &proxy, &limiter, None).await) {
+            limiter.works("lost").await;
+            assert!(limiter.take("lost", 2).await.unwrap().verdict.allowed, "{name}");
+        }
         assert_eq!(direct.used("lost").await, 6, "{name}: without an id both count");
         server.assert_all_have_ttl("").await;
     }

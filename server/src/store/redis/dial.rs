@@ -13,9 +13,9 @@ use redis::cluster_routing::{Route, RoutingInfo, SingleNodeRoutingInfo, SlotAddr
 use redis::io::tcp::TcpSettings;
 use redis::sentinel::{SentinelClient, SentinelClientBuilder, SentinelServerType};
 use redis::{
-    AsyncConnectionConfig, ClientTlsConfig, Cmd, ConnectionAddr, ConnectionInfo, FromRedisValue,
-    IntoConnectionInfo as _, Pipeline, RedisConnectionInfo, RedisError, RedisResult, TlsCertificates,
-    TlsMode, Value,
+    AsyncConnectionConfig, ClientTlsConfig, Cmd, ConnectionAddr, ConnectionInfo, ErrorKind, FromRedisValue,
+    IntoConnectionInfo as _, Pipeline, RedisConnectionInfo, RedisError, RedisResult, ServerErrorKind,
+    TlsCertificates, TlsMode, Value, pipe,
 };
 use tokio::sync::Mutex;
 
@@ -96,6 +96,11 @@ pub struct Access {
     pub call_timeout: Duration,
 }
 
+/// Longest time to connect to one node of a cluster: the others have to wait for that.
+const NODE: Duration = Duration::from_millis(500);
+/// Times that one command is sent while its slot moves.
+const FOLLOWED: usize = 4;
+
 /// Makes connections.
 pub(super) struct Dialer {
     to: To,
@@ -159,8 +164,7 @@ impl Link {
         let value = match self {
             Link::One(connection) => connection.send_packed_command(&command).await?,
             Link::Cluster(connection) => {
-                let node = SingleNodeRoutingInfo::SpecificNode(Route::new(slot, SlotAddr::Master));
-                connection.route_command(command, RoutingInfo::SingleNode(node)).await?
+                return to_owner(connection, slot, command).await;
             }
         };
         value.extract_error()
@@ -197,6 +201,38 @@ impl Link {
         };
         value.extract_error()
     }
+}
+
+/// Sends one command to the master of `slot`, and after it if the slot is on its way.
+///
+/// The client would do so too, but sends `ASKING` as a command of its own: with another one between the two, on a
+/// connection that many share, the command that it was for is sent back.
+async fn to_owner(connection: &mut ClusterConnection, slot: u16, command: Cmd) -> RedisResult<Value> {
+    let mut told = Ok(Value::Nil);
+    for _ in 0..FOLLOWED {
+        // the client has asked for the slots anew when it was told that one has moved
+        let node = SingleNodeRoutingInfo::SpecificNode(Route::new(slot, SlotAddr::Master));
+        let sent = connection.route_command(command.clone(), RoutingInfo::SingleNode(node)).await;
+        told = sent.and_then(Value::extract_error);
+        if let Some(node) = told.as_ref().err().and_then(asks) {
+            let mut both = pipe();
+            both.cmd("ASKING").add_command(command.clone());
+            let sent = connection.route_pipeline(both, 0, 2, node).await;
+            told = sent.and_then(|mut values| values.pop().unwrap_or(Value::Nil).extract_error());
+        }
+        if told.as_ref().err().is_none_or(|error| error.redirect_node().is_none()) {
+            break;
+        }
+    }
+    told
+}
+
+/// The server that is to be asked in place of the one that answered so.
+fn asks(error: &RedisError) -> Option<SingleNodeRoutingInfo> {
+    let (address, _) = error.redirect_node()?;
+    let (host, port) = address.rsplit_once(':')?;
+    let node = SingleNodeRoutingInfo::ByAddress { host: host.to_owned(), port: port.parse().ok()? };
+    (error.kind() == ErrorKind::Server(ServerErrorKind::Ask)).then_some(node)
 }
 
 impl Access {
@@ -240,13 +276,12 @@ impl Access {
     fn cluster(&self, seeds: &[Place]) -> RedisResult<ClusterClient> {
         let seeds = seeds.iter().map(|seed| self.address(seed)).collect::<Vec<_>>();
         let mut builder = ClusterClientBuilder::new(seeds)
-            .connection_timeout(self.connect_timeout.min(Duration::from_secs(1)))
+            // a node that hangs holds up the others twice: as a known address, and as part of the cluster
+            .connection_timeout((self.connect_timeout / 4).min(NODE))
             .response_timeout(self.call_timeout)
             .overall_response_timeout(Some(self.call_timeout))
-            // enough to follow a slot that moves; the rest is the breaker's
-            .retries(3)
-            .min_retry_wait(1)
-            .max_retry_wait(20)
+            // slots that move are followed here; what else fails may have been done, and is not done twice
+            .retries(0)
             .tcp_settings(Access::tcp());
         if let Some(user) = &self.login.user {
             builder = builder.username(user);

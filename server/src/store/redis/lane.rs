@@ -148,6 +148,11 @@ impl Lanes {
         self.epoch.fetch_add(1, SeqCst) + 1
     }
 
+    /// A connection that some lane has.
+    pub(super) fn current(&self) -> Option<Link> {
+        self.lanes.iter().find_map(|lane| lane.linked.load().as_ref().map(|linked| linked.link.clone()))
+    }
+
     /// Gives every lane that is in use a connection of `epoch`, within `patience`: whoever is let through again
     /// shall not have to wait for that, nor take the time that it takes for one more failure.
     pub(super) async fn renew(self: &Arc<Lanes>, epoch: u64, patience: Duration, report: &Arc<Report>) {

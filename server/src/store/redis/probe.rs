@@ -6,6 +6,7 @@ use std::time::Duration;
 use redis::{RedisError, cmd};
 use tokio::time::{sleep, timeout};
 
+use super::dial::Link;
 use super::lane::{Probing, fault_of};
 use super::send::Sender;
 use super::shard::Shard;
@@ -27,6 +28,11 @@ impl Sender {
         loop {
             sleep(jittered(pause)).await;
             pause = (pause * 2).min(LONGEST);
+            if self.still_leads(&shard).await {
+                shard.gate.close(0);
+                tracing::info!(first_slot = shard.first_slot, "Redis answers again");
+                return;
+            }
             let epoch = self.lanes.next_epoch();
             match timeout(CONNECT, self.look(&shard)).await {
                 Ok(Ok(())) => {
@@ -45,6 +51,13 @@ impl Sender {
         }
     }
 
+    /// Whether a connection that is there reaches the master of `shard`. Only those to a cluster follow its masters
+    /// by themselves; and while some node hangs, a new one takes its time.
+    async fn still_leads(&self, shard: &Shard) -> bool {
+        let Some(mut link) = self.lanes.current().filter(|_| self.is_cluster()) else { return false };
+        self.get(&mut link, shard).await.is_ok()
+    }
+
     fn has(&self, shard: &Arc<Shard>) -> bool {
         self.topology.load().shards().iter().any(|known| Arc::ptr_eq(known, shard))
     }
@@ -56,10 +69,14 @@ impl Sender {
             fault_of(&error)
         })?;
         self.refresh(&mut probing).await?;
+        self.get(probing.link(), shard).await
+    }
+
+    async fn get(&self, link: &mut Link, shard: &Shard) -> Result<(), Fault> {
         let mut command = cmd("GET");
         command.arg(shard.probe.as_slice());
         let slot = super::key::slot(&shard.probe);
-        let answer = timeout(self.call_timeout(), probing.link().send(slot, command)).await;
+        let answer = timeout(self.call_timeout(), link.send(slot, command)).await;
         answer.map_err(|_| Fault::Timeout)?.map_err(|error| fault::of(&error))?;
         Ok(())
     }

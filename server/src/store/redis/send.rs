@@ -133,7 +133,7 @@ impl Sender {
         Ok(Way { shard, lane, linked })
     }
 
-    fn is_cluster(&self) -> bool {
+    pub(super) fn is_cluster(&self) -> bool {
         matches!(self.options.access.target, super::Target::Cluster(_))
     }
 
