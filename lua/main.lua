@@ -196,20 +196,38 @@ local function seldom()
     end
   end
 
-  -- The mark and the reply remembered under the group's id.
+  -- The mark and the reply remembered under the group's id, and when that was.
   local function remembered(id)
     local entry = known[id]
     if entry then
-      return entry.mark, entry.reply
+      return entry.mark, entry.reply, now
     end
     local value = stored(id)
     if not value or #value < 2 then
       return nil
     end
-    if value:byte() > VERSION then
+    local version, mark = value:byte(1, 2)
+    if version > VERSION then
       error({newer = true})
     end
-    return value:sub(2, 2), value:sub(3)
+    mark = string.char(mark)
+    if version < VERSION or #value < 9 or not mark:find("[cnx]") then
+      return nil
+    end
+    return mark, value:sub(10), (unpack(">I7", value, 3))
+  end
+
+  -- How much of what `hit` was charged at the instant `at`, when `used` units were in use after it, is still there
+  -- to be given back: what is in use beyond what those have drained to, or in a later window, is somebody else's.
+  local function left(hit, state, at, used)
+    local algorithm = hit.algorithm
+    if not state or algorithm == "G" then
+      return hit.units
+    elseif algorithm == "T" or algorithm == "L" then
+      local drained, beyond = muldiv(max(now - at, 0), hit.limit.count, 0, hit.limit.per)
+      return beyond > 0 and 0 or min(hit.units, max(used - drained, 0))
+    end
+    return state.start > at and 0 or hit.units
   end
 
   -- Remembers under the group's id what it was answered, and what of it was charged.
@@ -235,14 +253,17 @@ local function seldom()
 
   -- Takes back what a group with this id has charged, or sees to it that it will charge nothing.
   local function cancel(_, hits, id, ttl)
-    local mark, reply = remembered(id)
+    local mark, reply, at = remembered(id)
     local own, verdicts = {}, {}
     for i = 1, #hits do
       local hit = hits[i]
       local flags = mark == "c" and reply:byte(2 + (i - 1) * 43) or 0
       if flags % 2 == 1 and not hit.refund and hit.units > 0 then
-        local ask = {units = hit.units, patience = hit.patience, refund = true}
-        local _, after = use(hit.algorithm).step(hit.limit, state_of(hit, own), now, ask)
+        local state = state_of(hit, own)
+        -- after the flags, what remains, and what was in use before: see reply_of
+        local used = unpack(">I7", reply, 17 + (i - 1) * 43)
+        local ask = {units = left(hit, state, at, used), patience = hit.patience, refund = true}
+        local _, after = use(hit.algorithm).step(hit.limit, state, now, ask)
         if after then
           hit.after = after
           own[hit.key] = hit
@@ -261,11 +282,15 @@ local function seldom()
   local function count(_, hits)
     local reply = ANSWERED
     for i = 1, #hits do
-      local hit, after = hits[i], nil
+      local hit, after, before = hits[i], nil, nil
       if hit.units == 0 or hit.refund then
-        local value = redis.call("GET", hit.key)
-        after = value and tonumber(value) or 0
-        if hit.refund and value and after > 0 then
+        local value = redis.call("GET", hit.key) or "0"
+        if not value:find("^-?%d+$") then
+          error({err = "ERR value is not an integer or out of range"})
+        end
+        after = tonumber(value)
+        before = after
+        if hit.refund and after > 0 then
           after = tonumber(redis.call("DECRBY", hit.key, string.format("%.0f", min(hit.units, after))))
         end
       else
@@ -274,7 +299,7 @@ local function seldom()
         redis.call("EXPIRE", hit.key, hit.patience)
       end
       after = min(max(after, 0), MAX)
-      local before = hit.refund and after or max(after - hit.units, 0)
+      before = min(max(before or after - hit.units, 0), MAX)
       reply = reply .. pack(">I7I7", before, after)
     end
     return reply, false
@@ -305,7 +330,8 @@ end
 local function charge(kind, hits, id, ttl)
   local reply = id and seldom().again(hits, id)
   if reply then
-    return reply, false
+    -- what was first charged in this call still has to be written
+    return reply, known[id] ~= nil
   end
   local verdicts, own = steps(hits)
   local mark = "c"
@@ -327,7 +353,7 @@ end
 local function write(key)
   local entry = known[key]
   if entry.mark then
-    return redis.pcall("SET", key, string.char(VERSION) .. entry.mark .. entry.reply, "PX", entry.ttl)
+    return redis.pcall("SET", key, string.char(VERSION) .. entry.mark .. pack(">I7", now) .. entry.reply, "PX", entry.ttl)
   end
   local module = use(entry.algorithm)
   local value = module.pack(entry.state, VERSION, entry.algorithm)

@@ -133,7 +133,7 @@ local function parsed(value)
     return nil
   end
   local _, _, start, length, previous, current = unpack(FORMAT, value)
-  if max(start, length, previous, current) > MAX or length < 1 then
+  if max(start, length, previous + current) > MAX or length < 1 then
     return nil
   end
   return {start = start, length = length, previous = previous, current = current}

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use tollgate_core::limit::{Ask, Cost, Limit, State, Verdict, Window};
+use tollgate_core::limit::{Ask, Cost, Limit, Rate, State, Verdict, Window};
 use tollgate_core::time::Time;
 use tollgate_server::store::redis::reply::{Found, Told};
 use tollgate_server::store::redis::script::{Asked, Call};
@@ -19,7 +19,7 @@ pub(crate) struct Kept {
 
 /// What a group was answered under its id.
 enum Record {
-    Charged(Vec<Told>),
+    Charged(Vec<Told>, Time),
     Refused(Vec<Told>),
     Cancelled,
 }
@@ -47,7 +47,7 @@ impl Model {
 
     fn charge(&mut self, group: &Group<'_>, now: Time) -> Vec<Told> {
         match group.id.as_ref().and_then(|id| self.records.get(id)) {
-            Some(Record::Charged(told) | Record::Refused(told)) => return told.clone(),
+            Some(Record::Charged(told, _) | Record::Refused(told)) => return told.clone(),
             Some(Record::Cancelled) => return self.looks(group, &Own::new(), now),
             None => {}
         }
@@ -65,8 +65,9 @@ impl Model {
             self.keep(own, now);
         }
         if let Some(id) = &group.id {
-            let record = if refused { Record::Refused } else { Record::Charged };
-            self.records.insert(id.clone(), record(told.clone()));
+            let charged = || Record::Charged(told.clone(), now);
+            let record = if refused { Record::Refused(told.clone()) } else { charged() };
+            self.records.insert(id.clone(), record);
         }
         told
     }
@@ -107,15 +108,24 @@ impl Model {
 
     fn cancel(&mut self, group: &Group<'_>, now: Time) -> Vec<Told> {
         let id = group.id.clone().unwrap();
-        let charged = match self.records.get(&id) {
-            Some(Record::Charged(told)) => told.clone(),
-            _ => Vec::new(),
+        let (charged, at) = match self.records.get(&id) {
+            Some(Record::Charged(told, at)) => (told.clone(), *at),
+            _ => (Vec::new(), now),
         };
         let mut own = Own::new();
         for ((key, hit), told) in group.keys.iter().zip(&group.hits).zip(charged) {
             let Cost::Take(units @ 1..) = hit.ask.cost else { continue };
-            let back = Ask { cost: Cost::Refund(units), ..hit.ask };
-            let after = hit.limit.step(self.sees(key, hit.limit, &own).0, now, back).state;
+            let state = self.sees(key, hit.limit, &own).0;
+            let back = Ask {
+                cost: Cost::Refund(left(
+                    hit.limit,
+                    state,
+                    &Charge { units, used: told.verdict.used, at },
+                    now,
+                )),
+                ..hit.ask
+            };
+            let after = hit.limit.step(state, now, back).state;
             if let Some(after) = after.filter(|_| told.verdict.allowed) {
                 own.insert(key.clone(), (after, hit.limit.clone()));
             }
@@ -138,6 +148,30 @@ impl Kept {
     /// The milliseconds at which Redis has to forget it: never before it may be forgotten, and later than now.
     pub(crate) fn milliseconds(&self) -> u64 {
         self.expires.as_micros().div_ceil(1_000).max(self.written.as_micros() / 1_000 + 1)
+    }
+}
+
+/// A charge that may be taken back: `units`, after which `used` were in use, at the instant `at`.
+struct Charge {
+    units: u64,
+    used: u64,
+    at: Time,
+}
+
+/// What is left to be given back of a charge.
+fn left(limit: &Limit, state: Option<&State>, charge: &Charge, now: Time) -> u64 {
+    let Charge { units, used, at } = *charge;
+    let drained = |rate: Rate| {
+        let earned = u128::from((now - at).as_micros()) * u128::from(rate.count()) / u128::from(rate.per());
+        units.min(used.saturating_sub(u64::try_from(earned).unwrap_or(u64::MAX)))
+    };
+    match (limit, state) {
+        (_, None) => units,
+        (Limit::TokenBucket(limit), _) => drained(limit.rate()),
+        (Limit::LeakyBucket(limit), _) => drained(limit.rate()),
+        (_, Some(State::FixedWindow(state))) if state.start > at => 0,
+        (_, Some(State::SlidingWindow(state))) if state.start > at => 0,
+        _ => units,
     }
 }
 

@@ -76,11 +76,13 @@ pub fn decode(bytes: &[u8]) -> Result<State, Unreadable> {
             let (start, end) = (Time::from_micros(start), Time::from_micros(end));
             State::FixedWindow(FixedState { start, end, count })
         }),
-        SLIDING_WINDOW => numbers::<4>(rest).filter(|parts| parts[1] > 0).map(|parts| {
-            let [start, length, previous, current] = parts;
-            let (start, length) = (Time::from_micros(start), Span::from_micros(length));
-            State::SlidingWindow(SlidingState { start, length, previous, current })
-        }),
+        SLIDING_WINDOW => {
+            numbers::<4>(rest).filter(|parts| parts[1] > 0 && parts[2] + parts[3] <= MAX_COUNT).map(|parts| {
+                let [start, length, previous, current] = parts;
+                let (start, length) = (Time::from_micros(start), Span::from_micros(length));
+                State::SlidingWindow(SlidingState { start, length, previous, current })
+            })
+        }
         SLIDING_LOG => read_log(rest).map(State::SlidingLog),
         _ => None,
     };
