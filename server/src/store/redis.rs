@@ -2,7 +2,7 @@
 //!
 //! A request becomes one group of hits for each slot that it touches; groups travel in parallel, and those of
 //! one moment share a call of the script (`send`). Redis' clock rules, its script decides (`lua/`). What goes
-//! wrong is a [`Fault`]; a server that fails is left alone until a probe succeeds (`gate`, `probe`).
+//! wrong is a [`Fault`](super::Fault); a server that fails is left alone until a probe succeeds (`gate`, `probe`).
 
 mod check;
 mod dial;
