@@ -82,10 +82,11 @@ fn judge_others(others: &Tally) {
         others.longest(),
         others.faults()
     );
-    // a busy machine may be late once in a while; that they are refused or cannot be reached is no such thing
-    let late = others.faults_of(Fault::Timeout) + others.faults_of(Fault::Overloaded);
-    assert_eq!(late, others.faults().values().sum::<u64>(), "{:?}", others.faults());
-    assert!(late * 500 < others.asked.len() as u64, "{late} of {}", others.asked.len());
+    // a busy machine is late once in a while, and three late answers in a row are a reason to probe; but nothing
+    // is wrong with the way there
+    let faults: u64 = others.faults().values().sum();
+    assert_eq!(others.faults_of(Fault::Unreachable), 0, "{:?}", others.faults());
+    assert!(faults * 33 < others.asked.len() as u64, "{:?} of {}", others.faults(), others.asked.len());
 }
 
 fn judge_failing(failing: &Tally, promoted: Instant) {

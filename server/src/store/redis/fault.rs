@@ -53,9 +53,11 @@ fn of_code(code: &str) -> Option<Fault> {
 
 /// Whether nothing was done because the slot is on its way to another server: the keys of one call may be in both
 /// places.
+///
+/// `MOVED` is none of these: it was followed already, so the server that it names is gone. A replica says so for as
+/// long as it is not in its master's place.
 pub(super) fn is_of_the_move(error: &RedisError) -> bool {
-    use ServerErrorKind::{Ask, Moved, TryAgain};
-    matches!(error.kind(), ErrorKind::Server(TryAgain | Ask | Moved))
+    matches!(error.kind(), ErrorKind::Server(ServerErrorKind::TryAgain | ServerErrorKind::Ask))
 }
 
 /// Whether the server that answered so may be the wrong one, or none at all, so that a new connection may help.
