@@ -49,3 +49,11 @@ pub mod envoy {
         }
     }
 }
+
+/// `tollgate.*`
+pub mod tollgate {
+    /// `tollgate.v1`: the native API
+    pub mod v1 {
+        tonic::include_proto!("tollgate.v1");
+    }
+}

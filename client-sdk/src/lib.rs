@@ -1,0 +1,1 @@
+//! Rate limits, circuit breakers and backpressure for services.
