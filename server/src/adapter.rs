@@ -2,6 +2,7 @@
 
 pub mod headers;
 pub mod http;
+pub mod native;
 pub mod rls;
 
 use std::fmt;

@@ -16,6 +16,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use tokio::time::Instant;
 
+pub(crate) use self::writes::Denied;
 pub use self::writes::Writes;
 use crate::config::watch::ConfigState;
 use crate::engine::Engine;

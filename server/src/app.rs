@@ -13,6 +13,7 @@ use tokio::sync::mpsc::Receiver;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tollgate_core::rules::Defaults;
+use tollgate_proto::tollgate::v1::admin_server::AdminServer;
 use tonic::service::Routes;
 use tonic_health::pb::health_server::HealthServer;
 use tonic_health::server::{HealthReporter, HealthService};
@@ -20,6 +21,7 @@ use tonic_health::server::{HealthReporter, HealthService};
 use self::store::Stores;
 use crate::adapter::headers::{LimitHeaders, ResponseHeaders, Spelled};
 use crate::adapter::http::{self, Codec, HttpLimits, HttpState};
+use crate::adapter::native::{AdminService, NativeService};
 use crate::adapter::rls::{Metadata, RlsOptions, RlsService};
 use crate::admin::{self, Admin, Writes};
 use crate::clock::{Clock, SystemClock};
@@ -210,7 +212,10 @@ type Accepting = [JoinHandle<()>; 2];
 impl Serving {
     fn start(settings: &Settings, parts: &Parts) -> anyhow::Result<Serving> {
         let drain = CancellationToken::new();
+        let writes = Arc::new(Writes::with(settings.admin.token.reveal()));
+        let native_admin = AdminServer::new(AdminService::new(parts.engine.clone(), writes));
         let others = Routes::new(parts.health_service.clone())
+            .add_service(native_admin)
             .add_service(reflection().build_v1()?)
             .add_service(reflection().build_v1alpha()?);
         let http = HttpOptions::of(settings)?;
@@ -219,10 +224,11 @@ impl Serving {
         let services = || {
             let rls = RlsService::new(parts.engine.clone(), rls.clone());
             let max_message_bytes = settings.grpc.max_message_bytes as usize;
-            let grpc = GrpcService::new(rls.clone(), max_message_bytes, others.clone());
+            let native = NativeService::new(parts.engine.clone());
+            let grpc = GrpcService::new(rls.clone(), native.clone(), max_message_bytes, others.clone());
             let (authorities, metrics) = (authorities.clone(), parts.metrics.clone());
             let warm = parts.stores.clone().warm();
-            Services { grpc, http: http.routes(parts, rls), authorities, metrics, warm }
+            Services { grpc, http: http.routes(parts, rls, native), authorities, metrics, warm }
         };
         let limits = connection_limits(settings);
         let workers =
@@ -264,10 +270,11 @@ impl HttpOptions {
         Ok(HttpOptions { codec: Arc::new(Codec::new()?), auth: Arc::new(settings.auth.clone()), limits })
     }
 
-    fn routes(&self, parts: &Parts, rls: RlsService) -> Router {
+    fn routes(&self, parts: &Parts, rls: RlsService, native: NativeService) -> Router {
         let state = HttpState {
             engine: parts.engine.clone(),
             rls,
+            native,
             codec: self.codec.clone(),
             health: parts.health.clone(),
             timeout: self.limits.timeout,

@@ -6,7 +6,7 @@ use std::time::Duration;
 use arc_swap::{ArcSwapOption, Guard};
 use tokio::runtime::Handle;
 use tollgate_core::limit::{Ask, Cost, Limit};
-use tollgate_core::rules::{By, Charge, Decision, Hit, Query, RuleRef};
+use tollgate_core::rules::{By, Charge, Decision, Hit, Key, Query, RuleRef};
 use tollgate_core::time::Span;
 
 use tollgate_core::time::Time;
@@ -32,6 +32,48 @@ pub struct Engine {
 pub struct Undecided {
     /// The first of the store's faults.
     pub fault: Fault,
+}
+
+/// Why a request is undecided, as far as its caller can act on it.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Trouble {
+    /// No answer came in time; the request may have been charged.
+    Timeout,
+    /// Too much waits for the store.
+    Overloaded,
+    /// The store cannot be used.
+    Unavailable,
+}
+
+impl Undecided {
+    /// What the caller can act on.
+    #[must_use]
+    pub const fn trouble(&self) -> Trouble {
+        match self.fault {
+            Fault::Timeout => Trouble::Timeout,
+            Fault::Overloaded => Trouble::Overloaded,
+            _ => Trouble::Unavailable,
+        }
+    }
+}
+
+/// How a request is asked, besides what it asks.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Manner<'a> {
+    /// The caller's name for the request, 1 to 256 bytes: the same question asked again with the same name
+    /// is answered as before and charges nothing, see [`Request::id`].
+    pub id: Option<&'a [u8]>,
+    /// How long the caller waits for the answer; `None` is as long as the query's patience.
+    pub answer_within: Option<Span>,
+}
+
+/// What one descriptor's counter is called and holds.
+#[derive(Clone, Debug)]
+pub struct Counter {
+    /// Its name.
+    pub key: Key,
+    /// Its algorithm, as in rules files.
+    pub algorithm: &'static str,
 }
 
 /// The rules in force; one request sees one set of them.
@@ -76,13 +118,29 @@ impl Engine {
         rules: &'m Ruleset,
         query: &Query<'_>,
     ) -> Result<Decision<'m>, Undecided> {
+        self.decide_as(rules, query, Manner::default()).await
+    }
+
+    /// The same for a caller with a manner of its own. One who waits for its turn by itself
+    /// ([`Query::waits_itself`]) is answered at once and keeps its place.
+    ///
+    /// # Errors
+    /// As [`Engine::decide`].
+    pub async fn decide_as<'m>(
+        &'m self,
+        rules: &'m Ruleset,
+        query: &Query<'_>,
+        manner: Manner<'_>,
+    ) -> Result<Decision<'m>, Undecided> {
         let now = self.clock.now();
         let plan = rules.matcher().plan(query);
         let mut replies = Replies::new();
         if !plan.hits().is_empty() {
+            let id = manner.id.map(|id| question(id, plan.hits()));
             let request = Request {
-                patience: query.patience,
+                patience: manner.answer_within.unwrap_or(query.patience),
                 generation: rules.generation(),
+                id: id.as_ref().map(|id| &id[..]),
                 ..Request::new(plan.charge(), plan.hits(), now)
             };
             replies = self.store.charge(request).await;
@@ -105,10 +163,33 @@ impl Engine {
         if let Some(fault) = fault.filter(|_| decision.undecided) {
             return Err(Undecided { fault });
         }
-        if queued {
+        if queued && !query.waits_itself {
             self.hold(charged, &decision, now).await;
         }
         Ok(decision)
+    }
+
+    /// The counters that `query` is about, one for each descriptor; `None` where no limit matches.
+    #[must_use]
+    pub fn counters(&self, rules: &Ruleset, query: &Query<'_>) -> Vec<Option<Counter>> {
+        let plan = rules.matcher().plan(query);
+        let mut hits = plan.hits().iter();
+        let limited = plan.limited();
+        let counter = |hit: &Hit<'_>| {
+            let limit = hit.rule.limit.as_ref()?;
+            Some(Counter { key: hit.key.clone(), algorithm: limit.algorithm() })
+        };
+        limited.map(|limited| if limited { hits.next().and_then(counter) } else { None }).collect()
+    }
+
+    /// Forgets what the counters that `query` is about have used: they are as new.
+    ///
+    /// # Errors
+    /// The store cannot be asked.
+    pub async fn forget(&self, rules: &Ruleset, query: &Query<'_>) -> Result<(), Undecided> {
+        let plan = rules.matcher().plan(query);
+        let forgotten = self.store.forget(plan.hits(), self.clock.now()).await;
+        forgotten.map_err(|fault| Undecided { fault })
     }
 
     /// Gives back what some limits were charged before others, which the store could not ask, refused by their
@@ -166,6 +247,25 @@ fn charged<'m>(hits: &[Hit<'m>], replies: &Replies) -> Vec<Hit<'m>> {
             && reply.is_ok_and(|answer| answer.verdict.allowed && matches!(answer.by, By::Memory | By::Redis))
     });
     charged.map(|(hit, _)| hit.clone()).collect()
+}
+
+/// The caller's name for a request together with everything that it asks: the same name for another question
+/// is another one. 128 bits, so that no two are ever alike.
+fn question(id: &[u8], hits: &[Hit<'_>]) -> [u8; 16] {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(&(id.len() as u64).to_le_bytes()).update(id);
+    for hit in hits {
+        let (kind, units) = match hit.ask.cost {
+            Cost::Take(units) => (0_u8, units),
+            Cost::Refund(units) => (1, units),
+        };
+        let key = hit.key.as_bytes();
+        hasher.update(&(key.len() as u64).to_le_bytes()).update(key);
+        hasher.update(&[kind]).update(&units.to_le_bytes());
+    }
+    let mut name = [0; 16];
+    hasher.finalize_xof().fill(&mut name);
+    name
 }
 
 fn refund_of(hit: Hit<'_>) -> Hit<'static> {

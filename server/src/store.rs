@@ -21,6 +21,9 @@ pub type Replies = SmallVec<[Result<Answer, Fault>; 2]>;
 /// Replies that may take a round trip.
 pub type Charging<'a> = Pin<Box<dyn Future<Output = Replies> + Send + 'a>>;
 
+/// Whether the counters are as new.
+pub type Forgetting<'a> = Pin<Box<dyn Future<Output = Result<(), Fault>> + Send + 'a>>;
+
 /// How many keys are gone.
 pub type Clearing<'a> = Pin<Box<dyn Future<Output = Result<u64, Fault>> + Send + 'a>>;
 
@@ -58,6 +61,9 @@ pub const REMEMBERED: Span = Span::from_secs(300);
 pub trait Store: Send + Sync + 'static {
     /// Charges the hits of `request`. Answers within the caller's patience, if only with faults.
     fn charge<'a>(&'a self, request: Request<'a>) -> Charging<'a>;
+
+    /// Forgets what the counters of `hits` have used at `now`: they are as new.
+    fn forget<'a>(&'a self, hits: &'a [Hit<'a>], now: Time) -> Forgetting<'a>;
 
     /// Forgets everything of ours. Returns how many keys there were, as far as that is known.
     fn clear(&self) -> Clearing<'_>;

@@ -12,7 +12,7 @@ use rls_world::{World, descriptor, memory, request};
 use tollgate_core::rules::Hit;
 use tollgate_core::time::Time;
 use tollgate_proto::envoy::service::ratelimit::v3::rate_limit_response::Code;
-use tollgate_server::store::{Charging, Clearing, Fault, Store, Usage};
+use tollgate_server::store::{Charging, Clearing, Fault, Forgetting, Store, Usage};
 use tower::ServiceExt as _;
 
 const NOW: Time = Time::from_micros(3_000_000_000);
@@ -51,6 +51,14 @@ impl Store for Breakable {
             let replies = self.store.charge(request).await.into_iter().zip(request.hits);
             replies.map(|(reply, hit)| if is_fine(hit) { reply } else { Err(fault) }).collect()
         })
+    }
+
+    fn forget<'a>(&'a self, hits: &'a [Hit<'a>], now: Time) -> Forgetting<'a> {
+        let fault = *self.fault.lock().unwrap();
+        match fault {
+            Some(fault) => Box::pin(std::future::ready(Err(fault))),
+            None => self.store.forget(hits, now),
+        }
     }
 
     fn clear(&self) -> Clearing<'_> {

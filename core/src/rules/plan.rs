@@ -11,6 +11,7 @@ use super::matcher::{Defaults, Together};
 use super::query::{Descriptor, Query};
 use super::spec::{Charge, OnFailure};
 use crate::limit::{Ask, Cost};
+use crate::time::Span;
 
 /// A rule of the matcher, or the limit that came with the request.
 #[derive(Clone, Debug, PartialEq)]
@@ -126,7 +127,8 @@ impl<'m> Plan<'m> {
         let Asked { query, descriptor, partition: pattern } = asked;
         let hits = query.hits_of(descriptor);
         let cost = if descriptor.refund { Cost::Refund(hits) } else { Cost::Take(hits) };
-        let ask = Ask { cost, patience: query.patience.min(rule.max_hold) };
+        let most = if query.waits_itself { Span::MAX } else { rule.max_hold };
+        let ask = Ask { cost, patience: query.patience.min(most) };
         let shadow = rule.shadow;
         let alternative = rule.alternative || self.defaults.alternative;
         let partition = self.partition.and_then(|key| pattern.or_else(|| descriptor.value_of(key)));
@@ -168,6 +170,11 @@ impl<'m> Plan<'m> {
             }
         }
         self.hits = kept;
+    }
+
+    /// For each descriptor, in order, whether it has a hit.
+    pub fn limited(&self) -> impl Iterator<Item = bool> + '_ {
+        self.slots.iter().map(|slot| *slot == Slot::Hit)
     }
 
     /// Whether this request passes whatever its limits say: nothing is enforced, or one of its

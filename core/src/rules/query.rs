@@ -20,6 +20,9 @@ pub struct Query<'a> {
     pub descriptors: SmallVec<[Descriptor<'a>; 2]>,
     /// The longest that the caller can be kept waiting for a leaky bucket.
     pub patience: Span,
+    /// The caller is told at once when its turn comes and waits by itself, so that rules' `max_hold`, which is
+    /// about answers that are held back, does not matter.
+    pub waits_itself: bool,
 }
 
 /// One thing to limit.

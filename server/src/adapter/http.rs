@@ -1,6 +1,8 @@
-//! HTTP: the reference's `/json` and `/healthcheck`, probes, and forward-auth for gateways.
+//! HTTP: the reference's `/json` and `/healthcheck`, the native API's `/v1/check`, probes, and forward-auth
+//! for gateways.
 
 mod auth;
+mod check;
 mod json;
 
 use std::sync::Arc;
@@ -11,8 +13,9 @@ use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::http::StatusCode;
 use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{any, get};
+use axum::routing::{any, get, post};
 
+use super::native::NativeService;
 use super::rls::RlsService;
 use crate::config::settings::Auth;
 use crate::engine::Engine;
@@ -27,6 +30,8 @@ pub struct HttpState {
     pub engine: Arc<Engine>,
     /// Answers `/json`.
     pub rls: RlsService,
+    /// Answers `/v1/check`.
+    pub native: NativeService,
     /// Reads and writes protobuf-JSON.
     pub codec: Arc<Codec>,
     /// Whether requests should come here.
@@ -54,6 +59,7 @@ pub fn routes(state: HttpState, limits: HttpLimits) -> Router {
         .route("/livez", get(|| async { "ok\n" }))
         .route("/readyz", get(readyz))
         .route("/auth/{domain}", any(auth::auth))
+        .route("/v1/check", post(check::check))
         .fallback(|| async { (StatusCode::NOT_FOUND, "404 page not found\n") })
         .layer(DefaultBodyLimit::max(limits.max_body_bytes))
         .layer(from_fn(move |request, next| in_time(limits.timeout, request, next)))

@@ -99,7 +99,7 @@ pub(super) fn patience(deadline: Duration) -> Span {
 }
 
 /// The caller's deadline from `grpc-timeout`: at most eight digits and a unit. Anything else is no deadline.
-fn deadline(metadata: &MetadataMap) -> Option<Duration> {
+pub(super) fn deadline(metadata: &MetadataMap) -> Option<Duration> {
     let text = metadata.get("grpc-timeout")?.to_str().ok()?;
     let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
     let legal = !digits.is_empty() && digits.len() <= 8 && digits.bytes().all(|byte| byte.is_ascii_digit());

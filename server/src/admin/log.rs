@@ -29,7 +29,7 @@ pub(super) fn change(State(served): Shared, headers: &HeaderMap, Query(change): 
 
 fn changed(served: &Arc<Served>, headers: &HeaderMap, change: Change) -> Result<(), Answer> {
     let admin = &served.admin;
-    admin.writes.permit(headers).map_err(|why| (StatusCode::FORBIDDEN, why.to_owned()))?;
+    admin.writes.permit(headers).map_err(|why| (StatusCode::FORBIDDEN, why.text().to_owned()))?;
     let wanted = change.level.ok_or((StatusCode::BAD_REQUEST, "?level= is missing".to_owned()))?;
     let before = admin.log.get();
     admin.log.set(&wanted).map_err(|why| (StatusCode::BAD_REQUEST, why))?;

@@ -9,7 +9,7 @@ use super::Shared;
 pub(super) async fn clear(State(served): Shared, headers: HeaderMap) -> (StatusCode, String) {
     let admin = &served.admin;
     if let Err(why) = admin.writes.permit(&headers) {
-        return (StatusCode::FORBIDDEN, format!("{why}\n"));
+        return (StatusCode::FORBIDDEN, format!("{}\n", why.text()));
     }
     match admin.store.clear().await {
         Ok(keys) => {

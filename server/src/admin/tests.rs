@@ -2,8 +2,8 @@ use axum::body::{Body, to_bytes};
 use axum::http::{Method, Request};
 use serde_json::Value;
 use tollgate_core::limit::{FixedWindow, Limit, Refused, Window};
-use tollgate_core::rules::{Defaults, DescriptorSpec, DomainSpec, Matcher, Quota, RuleSpec, Unit};
-use tollgate_core::time::Span;
+use tollgate_core::rules::{Defaults, DescriptorSpec, DomainSpec, Hit, Matcher, Quota, RuleSpec, Unit};
+use tollgate_core::time::{Span, Time};
 use tower::ServiceExt as _;
 
 use super::*;
@@ -11,7 +11,7 @@ use crate::clock::ManualClock;
 use crate::config::ruleset::Ruleset;
 use crate::config::settings::Log;
 use crate::fallback::{Fallback, Servers};
-use crate::store::{Charging, Clearing, Replies, Usage};
+use crate::store::{Charging, Clearing, Forgetting, Replies, Usage};
 use crate::telemetry::log;
 use crate::telemetry::metrics::{ConnectionKind, MetricOptions};
 
@@ -20,6 +20,10 @@ struct NoStore;
 impl Store for NoStore {
     fn charge<'a>(&'a self, _: crate::store::Request<'a>) -> Charging<'a> {
         Box::pin(std::future::ready(Replies::new()))
+    }
+
+    fn forget<'a>(&'a self, _: &'a [Hit<'a>], _: Time) -> Forgetting<'a> {
+        Box::pin(std::future::ready(Ok(())))
     }
 
     fn clear(&self) -> Clearing<'_> {

@@ -13,6 +13,24 @@ pub enum Writes {
     Closed,
 }
 
+/// Why a request may not change anything: a text for whoever asked.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Denied {
+    /// Nobody may.
+    NoToken(&'static str),
+    /// The request has not the right token.
+    WrongToken(&'static str),
+}
+
+impl Denied {
+    /// The text.
+    pub(super) const fn text(self) -> &'static str {
+        match self {
+            Denied::NoToken(text) | Denied::WrongToken(text) => text,
+        }
+    }
+}
+
 impl Writes {
     /// Open to whoever knows `token`; without one to nobody.
     #[must_use]
@@ -23,12 +41,15 @@ impl Writes {
     /// Whether a request with `headers` may change something; if not, why.
     ///
     /// # Errors
-    /// A text for whoever asked.
-    pub(super) fn permit(&self, headers: &HeaderMap) -> Result<(), &'static str> {
+    /// It may not.
+    pub(crate) fn permit(&self, headers: &HeaderMap) -> Result<(), Denied> {
         match self {
             Writes::Token(token) if sends(headers, token) => Ok(()),
-            Writes::Token(_) => Err("this needs the header 'authorization: Bearer' with the admin token"),
-            Writes::Closed => Err("changes need a token, and none is set (admin.token)"),
+            Writes::Token(_) => {
+                let text = "this needs the header 'authorization: Bearer' with the admin token";
+                Err(Denied::WrongToken(text))
+            }
+            Writes::Closed => Err(Denied::NoToken("changes need a token, and none is set (admin.token)")),
         }
     }
 }

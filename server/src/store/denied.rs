@@ -18,9 +18,9 @@ use smallvec::SmallVec;
 use tokio::time::Instant;
 use tollgate_core::limit::{Cost, Limit, Retry, Verdict};
 use tollgate_core::rules::{Answer, By, Charge, Hit};
-use tollgate_core::time::Span;
+use tollgate_core::time::{Span, Time};
 
-use super::{Charging, Clearing, Denials, Fault, Replies, Request, Store, Usage};
+use super::{Charging, Clearing, Denials, Fault, Forgetting, Replies, Request, Store, Usage};
 
 /// Bytes that a refusal takes besides its key, by estimate.
 const OVERHEAD: usize = 288;
@@ -254,6 +254,14 @@ impl Store for Denied {
             return Box::pin(std::future::ready(replies));
         }
         Box::pin(self.charge_rest(request, found))
+    }
+
+    fn forget<'a>(&'a self, hits: &'a [Hit<'a>], now: Time) -> Forgetting<'a> {
+        Box::pin(async move {
+            let forgotten = self.store.forget(hits, now).await;
+            hits.iter().for_each(|hit| self.forget(hit));
+            forgotten
+        })
     }
 
     fn clear(&self) -> Clearing<'_> {

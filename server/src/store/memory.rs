@@ -19,7 +19,7 @@ use tollgate_core::time::{Span, Time};
 
 use self::room::Room;
 pub use self::room::{Bounds, OnFull};
-use super::{Answers, Charging, Clearing, REMEMBERED, Replies, Request, Store, Usage};
+use super::{Answers, Charging, Clearing, Forgetting, REMEMBERED, Replies, Request, Store, Usage};
 
 /// What a key remembers, and until when that makes a difference.
 #[derive(Clone, Debug)]
@@ -114,6 +114,14 @@ impl MemoryStore {
         table.insert(placed.hash, slot, |(stored, _)| self.hash_of(stored));
     }
 
+    fn forget_one(&self, placed: &Placed<'_, '_>) {
+        let key = placed.hit.key.as_bytes();
+        let mut table = self.map.shards()[placed.shard].write();
+        if let Some((_, kept)) = table.remove_entry(placed.hash, |(stored, _)| **stored == *key) {
+            self.room.release(1, key.len() + kept.get().heap);
+        }
+    }
+
     fn hash_of(&self, key: &[u8]) -> u64 {
         use std::hash::BuildHasher as _;
         self.map.hasher().hash_one(key)
@@ -160,6 +168,11 @@ impl Store for MemoryStore {
             (None, _) => hits.iter().map(|hit| Ok(self.charge_one(hit, now))).collect(),
         };
         Box::pin(std::future::ready(replies))
+    }
+
+    fn forget<'a>(&'a self, hits: &'a [Hit<'a>], _now: Time) -> Forgetting<'a> {
+        hits.iter().filter_map(|hit| self.place(hit)).for_each(|placed| self.forget_one(&placed));
+        Box::pin(std::future::ready(Ok(())))
     }
 
     fn clear(&self) -> Clearing<'_> {

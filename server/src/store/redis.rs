@@ -26,14 +26,15 @@ mod upkeep;
 use std::hash::BuildHasher as _;
 use std::sync::Arc;
 
-use tollgate_core::rules::{Charge, Layout};
+use tollgate_core::rules::{Charge, Hit, Layout};
+use tollgate_core::time::Time;
 
 pub use self::check::{Found, Unusable};
 use self::dial::Dialer;
 pub use self::dial::{Access, Login, Place, Target, Tls};
 use self::lane::Lanes;
 use self::send::Sender;
-use super::{Charging, Clearing, Replies, Request, Store, Usage};
+use super::{Charging, Clearing, Forgetting, Replies, Request, Store, Usage};
 use crate::clock::Clock;
 use crate::fallback::Servers;
 
@@ -112,6 +113,10 @@ impl RedisStore {
 impl Store for RedisStore {
     fn charge<'a>(&'a self, request: Request<'a>) -> Charging<'a> {
         Box::pin(self.decide(request))
+    }
+
+    fn forget<'a>(&'a self, hits: &'a [Hit<'a>], now: Time) -> Forgetting<'a> {
+        Box::pin(self.forget_counters(hits, now))
     }
 
     fn clear(&self) -> Clearing<'_> {

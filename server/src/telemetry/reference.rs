@@ -73,8 +73,12 @@ impl Reference {
             let times = requested.times;
             requests += if requested.api == Api::Rls { times } else { 0 };
             match requested.answered {
-                Answered::Error(ErrorKind::Service) if requested.api != Api::Auth => service += times,
-                Answered::Error(ErrorKind::Store) if requested.api != Api::Auth => store += times,
+                Answered::Error(ErrorKind::Service) if matches!(requested.api, Api::Rls | Api::Json) => {
+                    service += times
+                }
+                Answered::Error(ErrorKind::Store) if matches!(requested.api, Api::Rls | Api::Json) => {
+                    store += times
+                }
                 _ => {}
             }
         }

@@ -6,14 +6,17 @@ use std::pin::Pin;
 use http::{HeaderMap, HeaderValue, Request, Response};
 use hyper::service::Service;
 use tollgate_proto::envoy::service::ratelimit::v3::rate_limit_service_server::RateLimitServiceServer;
+use tollgate_proto::tollgate::v1::rate_limiter_server::RateLimiterServer;
 use tonic::body::Body;
 use tonic::service::Routes;
 use tower::Service as _;
 
 use super::connection::{Body as Incoming, Never};
+use crate::adapter::native::NativeService;
 use crate::adapter::rls::RlsService;
 
 const RLS: &str = "/envoy.service.ratelimit.v3.RateLimitService/";
+const NATIVE: &str = "/tollgate.v1.RateLimiter/";
 const GRPC_STATUS: &str = "grpc-status";
 
 type Answer = Pin<Box<dyn Future<Output = Result<Response<Body>, Never>> + Send>>;
@@ -22,17 +25,27 @@ type Answer = Pin<Box<dyn Future<Output = Result<Response<Body>, Never>> + Send>
 #[derive(Clone)]
 pub struct GrpcService {
     rls: RateLimitServiceServer<RlsService>,
+    native: RateLimiterServer<NativeService>,
     others: Routes,
 }
 
 impl GrpcService {
-    /// Serves `rls`, whose messages have at most `max_message_bytes`, and for every other path `others`.
+    /// Serves `rls` and `native`, whose messages have at most `max_message_bytes`, and for every other path
+    /// `others`.
     #[must_use]
-    pub fn new(rls: RlsService, max_message_bytes: usize, others: Routes) -> GrpcService {
+    pub fn new(
+        rls: RlsService,
+        native: NativeService,
+        max_message_bytes: usize,
+        others: Routes,
+    ) -> GrpcService {
         let rls = RateLimitServiceServer::new(rls)
             .max_decoding_message_size(max_message_bytes)
             .accept_compressed(tonic::codec::CompressionEncoding::Gzip);
-        GrpcService { rls, others: others.prepare() }
+        let native = RateLimiterServer::new(native)
+            .max_decoding_message_size(max_message_bytes)
+            .accept_compressed(tonic::codec::CompressionEncoding::Gzip);
+        GrpcService { rls, native, others: others.prepare() }
     }
 }
 
@@ -50,8 +63,10 @@ impl Service<Request<Incoming>> for GrpcService {
                 Ok(response)
             });
         }
-        let answer = self.others.clone().call(request);
-        Box::pin(answer)
+        if request.uri().path().starts_with(NATIVE) {
+            return Box::pin(self.native.clone().call(request));
+        }
+        Box::pin(self.others.clone().call(request))
     }
 }
 

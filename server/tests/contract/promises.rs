@@ -28,6 +28,7 @@ pub(crate) async fn all(store: &Arc<dyn Store>) {
     a_changed_limit_keeps_what_was_used(store).await;
     keys_are_apart(store).await;
     a_refund_ends_a_refusal(store).await;
+    a_forgotten_key_is_as_new(store).await;
 }
 
 async fn the_limit_is_exact_under_concurrency(store: &Arc<dyn Store>) {
@@ -236,6 +237,19 @@ async fn keys_are_apart(store: &Arc<dyn Store>) {
     }
     let long = "x".repeat(10_000);
     assert!(asking.pass("k", &long).await && !asking.pass("k", &long).await);
+}
+
+async fn a_forgotten_key_is_as_new(store: &Arc<dyn Store>) {
+    for (key, limit) in each_algorithm(2) {
+        let matcher = Domain::new("forgotten", Charge::Admitted, vec![rule(key, limit)]).matcher();
+        let asking = Asking::new(&**store, &matcher, "forgotten");
+        assert!(asking.allowed(&[take(key, "v", 2), take(key, "other", 2)]).await[0], "{key}");
+        assert!(!asking.pass(key, "v").await && !asking.pass(key, "v").await, "{key}");
+        asking.forget(&[take(key, "v", 0)]).await.unwrap();
+        asking.forget(&[take(key, "never used", 0)]).await.unwrap();
+        assert!(asking.allowed(&[take(key, "v", 2)]).await[0], "{key}: all of it is there again");
+        assert!(!asking.pass(key, "other").await, "{key}: only that one");
+    }
 }
 
 async fn a_refund_ends_a_refusal(store: &Arc<dyn Store>) {

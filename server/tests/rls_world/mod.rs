@@ -16,6 +16,7 @@ use tollgate_proto::envoy::service::ratelimit::v3::rate_limit_service_server::Ra
 use tollgate_proto::envoy::service::ratelimit::v3::{RateLimitRequest, RateLimitResponse};
 use tollgate_server::adapter::headers::{LimitHeaders, ResponseHeaders, Spelled};
 use tollgate_server::adapter::http::{Codec, HttpLimits, HttpState, routes};
+use tollgate_server::adapter::native::NativeService;
 use tollgate_server::adapter::rls::{Metadata, RlsOptions, RlsService};
 use tollgate_server::clock::ManualClock;
 use tollgate_server::config::compile::compile;
@@ -33,7 +34,7 @@ use tonic_health::server::HealthReporter;
 
 pub(crate) struct World {
     pub(crate) clock: Arc<ManualClock>,
-    engine: Arc<Engine>,
+    pub(crate) engine: Arc<Engine>,
     service: RlsService,
 }
 
@@ -123,9 +124,11 @@ impl World {
             let domains = rules.matcher().domains().len();
             health.rules_loaded(domains > 0).now_or_never().unwrap();
         }
+        let native = NativeService::new(self.engine.clone());
         let state = HttpState {
             engine: self.engine,
             rls: self.service,
+            native,
             codec: Arc::new(Codec::new().unwrap()),
             health: Arc::new(health),
             timeout: Some(Duration::from_secs(10)),

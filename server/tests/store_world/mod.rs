@@ -22,7 +22,7 @@ use tollgate_core::time::Span;
 use tollgate_server::clock::{Clock as _, SystemClock};
 use tollgate_server::fallback::Servers;
 use tollgate_server::store::redis::{Access, Login, Options, Place, RedisStore, Target};
-use tollgate_server::store::{Replies, Request, Store};
+use tollgate_server::store::{Fault, Replies, Request, Store};
 
 /// How to reach one server, with short times.
 pub fn access(target: Target) -> Access {
@@ -169,18 +169,7 @@ impl<'a> Asking<'a> {
 
     /// Replies, faults included.
     pub async fn try_ask(self, asks: &[Ask<'_>]) -> Replies {
-        let descriptors = asks.iter().map(|ask| Descriptor {
-            entries: self.partition.into_iter().chain([(ask.key, ask.value)]).collect(),
-            hits: Some(ask.units),
-            refund: ask.refund,
-            limit: None,
-        });
-        let query = Query {
-            domain: self.domain,
-            hits: 1,
-            descriptors: descriptors.collect(),
-            patience: self.patience,
-        };
+        let query = self.query(asks);
         let plan = self.matcher.plan(&query);
         assert_eq!(plan.hits().len(), asks.len(), "every ask meets a rule");
         let request = Request {
@@ -190,6 +179,29 @@ impl<'a> Asking<'a> {
             ..Request::new(plan.charge(), plan.hits(), SystemClock.now())
         };
         self.store.charge(request).await
+    }
+
+    /// Makes the counters that `asks` are about as new.
+    pub async fn forget(self, asks: &[Ask<'_>]) -> Result<(), Fault> {
+        let query = self.query(asks);
+        let plan = self.matcher.plan(&query);
+        self.store.forget(plan.hits(), SystemClock.now()).await
+    }
+
+    fn query<'q>(&'q self, asks: &[Ask<'q>]) -> Query<'q> {
+        let descriptors = asks.iter().map(|ask| Descriptor {
+            entries: self.partition.into_iter().chain([(ask.key, ask.value)]).collect(),
+            hits: Some(ask.units),
+            refund: ask.refund,
+            limit: None,
+        });
+        Query {
+            domain: self.domain,
+            hits: 1,
+            descriptors: descriptors.collect(),
+            patience: self.patience,
+            ..Query::default()
+        }
     }
 
     /// Answers; a fault is a failed test.

@@ -58,7 +58,7 @@ fn query<'v>(domain: &'v str, values: &'v [Vec<(&str, Cow<'_, str>)>], patience:
         let entries: Entries<'v> = entries.iter().map(|(key, value)| (*key, &**value)).collect();
         Descriptor { entries, ..Descriptor::default() }
     });
-    Query { domain, hits: 1, descriptors: descriptors.collect(), patience }
+    Query { domain, hits: 1, descriptors: descriptors.collect(), patience, ..Query::default() }
 }
 
 fn deny_status(own_query: &str, default: u16) -> Result<StatusCode, String> {

@@ -5,6 +5,7 @@ use axum::extract::State;
 use axum::extract::rejection::BytesRejection;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use prost::Message;
 use prost_reflect::{DescriptorPool, DynamicMessage, MessageDescriptor, SerializeOptions};
 use tollgate_proto::envoy::service::ratelimit::v3 as wire;
 use tollgate_proto::envoy::service::ratelimit::v3::rate_limit_response::Code;
@@ -16,8 +17,10 @@ use crate::telemetry::metrics::{Answered, Api, ErrorKind};
 /// Reads requests and writes responses in protobuf's JSON mapping.
 #[derive(Clone, Debug)]
 pub struct Codec {
-    request: MessageDescriptor,
-    response: MessageDescriptor,
+    /// Of Envoy's rate limit service.
+    rls: Mapping,
+    /// Of the native `Check`.
+    pub(super) check: Mapping,
 }
 
 impl Codec {
@@ -27,15 +30,29 @@ impl Codec {
     /// The descriptors that were compiled in are broken.
     pub fn new() -> anyhow::Result<Codec> {
         let pool = DescriptorPool::decode(tollgate_proto::DESCRIPTORS)?;
-        let message = |name: &str| {
-            let name = format!("envoy.service.ratelimit.v3.{name}");
-            pool.get_message_by_name(&name).ok_or_else(|| anyhow::anyhow!("no message {name}"))
+        let message =
+            |name: &str| pool.get_message_by_name(name).ok_or_else(|| anyhow::anyhow!("no message {name}"));
+        let mapping = |request: &str, response: &str| {
+            anyhow::Ok(Mapping { request: message(request)?, response: message(response)? })
         };
-        Ok(Codec { request: message("RateLimitRequest")?, response: message("RateLimitResponse")? })
+        let rls = "envoy.service.ratelimit.v3";
+        Ok(Codec {
+            rls: mapping(&format!("{rls}.RateLimitRequest"), &format!("{rls}.RateLimitResponse"))?,
+            check: mapping("tollgate.v1.CheckRequest", "tollgate.v1.CheckResponse")?,
+        })
     }
+}
 
+/// The JSON of one call.
+#[derive(Clone, Debug)]
+pub(super) struct Mapping {
+    request: MessageDescriptor,
+    response: MessageDescriptor,
+}
+
+impl Mapping {
     /// Camel or snake case, enums by name or number, 64-bit numbers as text or number, no unknown fields.
-    fn read(&self, body: &[u8]) -> anyhow::Result<wire::RateLimitRequest> {
+    pub(super) fn read<M: Message + Default>(&self, body: &[u8]) -> anyhow::Result<M> {
         let mut json = serde_json::Deserializer::from_slice(body);
         let message = DynamicMessage::deserialize(self.request.clone(), &mut json)?;
         json.end()?;
@@ -43,7 +60,7 @@ impl Codec {
     }
 
     /// Camel case, enum names, defaults left out.
-    fn write(&self, response: &wire::RateLimitResponse) -> anyhow::Result<Vec<u8>> {
+    pub(super) fn write<M: Message>(&self, response: &M) -> anyhow::Result<Vec<u8>> {
         let mut message = DynamicMessage::new(self.response.clone());
         message.transcode_from(response)?;
         let mut body = Vec::with_capacity(256);
@@ -61,7 +78,7 @@ pub(super) async fn json(State(state): State<HttpState>, body: Result<Bytes, Byt
         }
         Err(_) => return bad_request("the body cannot be read"),
     };
-    let request = match state.codec.read(&body) {
+    let request = match state.codec.rls.read::<wire::RateLimitRequest>(&body) {
         Ok(request) => request,
         Err(error) => {
             state.engine.metrics().request(Api::Json, Answered::Error(ErrorKind::Malformed));
@@ -71,12 +88,12 @@ pub(super) async fn json(State(state): State<HttpState>, body: Result<Bytes, Byt
     let answer = state.rls.answer(&request, state.timeout).await;
     state.engine.metrics().request(Api::Json, answered(&answer));
     match answer {
-        Ok(response) => respond(&state.codec, &response),
+        Ok(response) => respond(&state.codec.rls, &response),
         Err(invalid) => bad_request(&invalid.to_string()),
     }
 }
 
-fn respond(codec: &Codec, response: &wire::RateLimitResponse) -> Response {
+fn respond(codec: &Mapping, response: &wire::RateLimitResponse) -> Response {
     let over = response.overall_code == i32::from(Code::OverLimit);
     let status = if over { StatusCode::TOO_MANY_REQUESTS } else { StatusCode::OK };
     match codec.write(response) {

@@ -56,6 +56,10 @@ impl Store for Scripted {
         Box::pin(std::future::ready(replies))
     }
 
+    fn forget<'a>(&'a self, _: &'a [Hit<'a>], _: Time) -> Forgetting<'a> {
+        Box::pin(std::future::ready(Ok(())))
+    }
+
     fn clear(&self) -> Clearing<'_> {
         Box::pin(std::future::ready(Ok(0)))
     }
@@ -119,7 +123,13 @@ impl World {
             let entries = [(*key, "v")].into_iter().collect();
             Descriptor { entries, hits: Some(hits), refund, limit: None }
         });
-        let query = Query { domain: "d", hits: 1, descriptors: descriptors.collect(), patience: Span::MAX };
+        let query = Query {
+            domain: "d",
+            hits: 1,
+            descriptors: descriptors.collect(),
+            patience: Span::MAX,
+            ..Query::default()
+        };
         let plan = self.matcher.plan(&query);
         let request =
             Request { generation: self.generation, ..Request::new(plan.charge(), plan.hits(), self.now) };
@@ -227,6 +237,7 @@ async fn a_request_with_an_id_asks_the_store() {
         .into_iter()
         .collect(),
         patience: Span::MAX,
+        ..Query::default()
     };
     let plan = world.matcher.plan(&query);
     let request = Request { generation: 1, id: Some(b"x"), ..Request::new(plan.charge(), plan.hits(), NOW) };
@@ -253,7 +264,7 @@ async fn memory_is_bounded() {
         let value = format!("{number}");
         let entries = [("fixed", value.as_str())].into_iter().collect();
         let descriptors = [Descriptor { entries, ..Descriptor::default() }].into_iter().collect();
-        let query = Query { domain: "d", hits: 1, descriptors, patience: Span::MAX };
+        let query = Query { domain: "d", hits: 1, descriptors, patience: Span::MAX, ..Query::default() };
         let plan = world.matcher.plan(&query);
         world.denied.charge(Request::new(plan.charge(), plan.hits(), NOW)).await;
     }

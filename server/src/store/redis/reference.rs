@@ -8,7 +8,7 @@ use foldhash::fast::RandomState;
 use futures_util::future::join_all;
 use smallvec::SmallVec;
 use tollgate_core::limit::{Cost, Limit, Retry, Verdict, Window};
-use tollgate_core::rules::{Answer, By};
+use tollgate_core::rules::{Answer, By, Hit, Layout};
 use tollgate_core::time::{Span, Time};
 
 use super::groups::{Placed, by_slot, merge};
@@ -16,7 +16,7 @@ use super::key::Name;
 use super::reply::{Counted, decode_reference};
 use super::script::{Counting, encode_reference};
 use super::send::Group;
-use super::{RedisStore, fault};
+use super::{Options, RedisStore, fault};
 use crate::store::{Fault, Replies, Request};
 
 type Told = Result<SmallVec<[Answer; 2]>, Fault>;
@@ -34,6 +34,19 @@ impl RedisStore {
         let groups = by_slot(placed.collect());
         let told = join_all(groups.iter().map(|group| self.count(request, group))).await;
         merge(request.hits.len(), &groups, told)
+    }
+
+    /// The counters of `hits` at `now`, by whichever layout is in use.
+    pub(super) fn names(&self, hits: &[Hit<'_>], now: Time) -> Vec<Name> {
+        let Options { prefix, layout, .. } = &self.sender.options;
+        let name = |hit: &Hit<'_>| {
+            let limit = hit.rule.limit.as_ref()?;
+            match layout {
+                Layout::Tollgate => Some(Name::of(prefix, hit)),
+                Layout::Reference => Some(Name::reference(prefix, hit, window(limit, now)?.0)),
+            }
+        };
+        hits.iter().filter_map(name).collect()
     }
 
     async fn count(&self, request: &Request<'_>, hits: &[Placed<'_, '_>]) -> Told {

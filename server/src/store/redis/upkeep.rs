@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use redis::{Cmd, FromRedisValue as _, RedisError, Value, cmd};
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
+use tollgate_core::rules::Hit;
+use tollgate_core::time::Time;
 
 use super::lane::{Probing, fault_of};
 use super::{RedisStore, fault};
@@ -130,6 +132,22 @@ impl RedisStore {
             Ok(result) => result,
             Err(_) => Err(RedisError::from(std::io::Error::from(std::io::ErrorKind::TimedOut))),
         }
+    }
+
+    /// Removes the counters of `hits`; with the reference's layout, those of the window that `now` is in.
+    ///
+    /// # Errors
+    /// A server cannot be asked; other counters may be gone.
+    pub(super) async fn forget_counters(&self, hits: &[Hit<'_>], now: Time) -> Result<(), Fault> {
+        let mut probing = self.sender.lanes.probe().await.map_err(|error| fault_of(&error))?;
+        self.sender.refresh(&mut probing).await?;
+        for name in self.names(hits, now) {
+            let slot = name.slot();
+            let mut unlink = cmd("UNLINK");
+            unlink.arg(name.into_bytes());
+            self.step(&mut probing, slot, unlink).await.map_err(|error| fault::of(&error))?;
+        }
+        Ok(())
     }
 
     /// Removes every key that begins with our prefix, and no other. Returns how many there were.

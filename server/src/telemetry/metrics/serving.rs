@@ -17,6 +17,14 @@ pub enum Api {
     Json,
     /// `/auth/…`.
     Auth,
+    /// The native API: one call, one check.
+    Check,
+    /// The native API's stream.
+    CheckStream,
+    /// `/v1/check`.
+    HttpCheck,
+    /// The native API's leases.
+    Lease,
 }
 
 /// What a request was answered.
@@ -50,7 +58,15 @@ pub enum ConnectionKind {
     Http,
 }
 
-const APIS: [(Api, &str); 3] = [(Api::Rls, "rls"), (Api::Json, "json"), (Api::Auth, "auth")];
+const APIS: [(Api, &str); 7] = [
+    (Api::Rls, "rls"),
+    (Api::Json, "json"),
+    (Api::Auth, "auth"),
+    (Api::Check, "check"),
+    (Api::CheckStream, "check_stream"),
+    (Api::HttpCheck, "http_check"),
+    (Api::Lease, "lease"),
+];
 const ANSWERS: [(Answered, &str); 5] = [
     (Answered::Ok, "ok"),
     (Answered::OverLimit, "over_limit"),

@@ -1,12 +1,12 @@
 use std::sync::Arc;
 
-use tollgate_core::rules::{Defaults, DescriptorSpec, DomainSpec, Matcher, Query, RuleSpec};
+use tollgate_core::rules::{Defaults, DescriptorSpec, DomainSpec, Hit, Matcher, Query, RuleSpec};
 
 use tollgate_core::time::Time;
 
 use super::*;
 use crate::config::ruleset::Ruleset;
-use crate::store::{Charging, Clearing, Full, Replies, Request, Store, Usage};
+use crate::store::{Charging, Clearing, Forgetting, Full, Replies, Request, Store, Usage};
 use crate::telemetry::metrics::{
     Answered, Api, Authorities, ConnectionKind, ErrorKind, Loaded, MetricOptions, Metrics,
 };
@@ -16,6 +16,10 @@ struct Stuffed;
 impl Store for Stuffed {
     fn charge<'a>(&'a self, _: Request<'a>) -> Charging<'a> {
         Box::pin(std::future::ready(Replies::new()))
+    }
+
+    fn forget<'a>(&'a self, _: &'a [Hit<'a>], _: Time) -> Forgetting<'a> {
+        Box::pin(std::future::ready(Ok(())))
     }
 
     fn clear(&self) -> Clearing<'_> {

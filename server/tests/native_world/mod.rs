@@ -1,0 +1,57 @@
+//! The native API over a real connection, in front of a store of the test's choice.
+
+#![allow(dead_code, clippy::unwrap_used, reason = "each test file uses what it needs of it, and may panic")]
+
+use std::sync::Arc;
+
+use tokio::net::TcpListener;
+use tokio_stream::wrappers::TcpListenerStream;
+use tollgate_proto::tollgate::v1 as wire;
+use tollgate_proto::tollgate::v1::admin_client::AdminClient;
+use tollgate_proto::tollgate::v1::admin_server::AdminServer;
+use tollgate_proto::tollgate::v1::rate_limiter_client::RateLimiterClient;
+use tollgate_proto::tollgate::v1::rate_limiter_server::RateLimiterServer;
+use tollgate_server::adapter::native::{AdminService, NativeService};
+use tollgate_server::admin::Writes;
+use tollgate_server::engine::Engine;
+use tonic::transport::{Channel, Server};
+
+pub(crate) const TOKEN: &str = "letmein";
+
+/// Clients of one server that lives as long as this.
+pub(crate) struct Native {
+    pub(crate) limiter: RateLimiterClient<Channel>,
+    pub(crate) admin: AdminClient<Channel>,
+    serving: tokio::task::JoinHandle<()>,
+}
+
+impl Native {
+    pub(crate) async fn serve(engine: Arc<Engine>, token: &str) -> Native {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let writes = Arc::new(Writes::with(token));
+        let server = Server::builder()
+            .add_service(RateLimiterServer::new(NativeService::new(engine.clone())))
+            .add_service(AdminServer::new(AdminService::new(engine, writes)))
+            .serve_with_incoming(TcpListenerStream::new(listener));
+        let serving = tokio::spawn(async move { server.await.unwrap() });
+        let channel = Channel::from_shared(format!("http://{address}")).unwrap().connect().await.unwrap();
+        Native { limiter: RateLimiterClient::new(channel.clone()), admin: AdminClient::new(channel), serving }
+    }
+}
+
+impl Drop for Native {
+    fn drop(&mut self) {
+        self.serving.abort();
+    }
+}
+
+pub(crate) fn descriptor(key: &str, value: &str) -> wire::Descriptor {
+    let entry = wire::Entry { key: key.into(), value: value.into() };
+    wire::Descriptor { entries: vec![entry], cost: None }
+}
+
+pub(crate) fn check(keys: &[&str]) -> wire::CheckRequest {
+    let descriptors = keys.iter().map(|key| descriptor(key, "v")).collect();
+    wire::CheckRequest { domain: "d".into(), descriptors, explain: true, ..Default::default() }
+}
