@@ -2,6 +2,8 @@
 -- Redis. README.md tells what KEYS, ARGV and the reply look like.
 
 local VERSION = 1
+-- Versions to come are below this; a larger first byte is somebody's text, and no state at all.
+local TEXT = 32
 local ANSWERED = "\0"
 local OTHER_ALGORITHM, CORRUPT = 4, 8
 
@@ -68,7 +70,7 @@ end
 -- The state in a stored value, and its algorithm; or what is wrong with it.
 local function parsed(value)
   local version = value:byte()
-  if version and version > VERSION and #value > 1 then
+  if version and version > VERSION and version < TEXT and #value > 1 then
     error({newer = true})
   end
   local algorithm = value:sub(2, 2)
@@ -207,11 +209,11 @@ local function seldom()
       return nil
     end
     local version, mark = value:byte(1, 2)
-    if version > VERSION then
+    if version > VERSION and version < TEXT then
       error({newer = true})
     end
     mark = string.char(mark)
-    if version < VERSION or #value < 9 or not mark:find("[cnx]") then
+    if version ~= VERSION or #value < 9 or not mark:find("[cnx]") then
       return nil
     end
     return mark, value:sub(10), (unpack(">I7", value, 3))

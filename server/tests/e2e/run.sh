@@ -32,7 +32,7 @@ fi
 # Python stubs of this repository's protos
 stubs="$venv/stubs"
 rm -rf "$stubs" && mkdir -p "$stubs"
-(cd "$root/proto" && find envoy -name '*.proto' -print0 |
+(cd "$root/proto" && find envoy tollgate -name '*.proto' -print0 |
   xargs -0 "$venv/bin/python" -m grpc_tools.protoc -I. --python_out="$stubs" --grpc_python_out="$stubs")
 # Envoy's program is in a package that is called envoy too: ours has to be a regular one to go before it
 find "$stubs" -type d -exec touch {}/__init__.py \;

@@ -36,11 +36,13 @@ async fn what_is_no_state_is_replaced_and_counted() {
         assert!(limiter.pass(name).await, "{name}");
         put(&server, &key, &[VERSION, b'T', 0xff, 0xff]).await;
         assert!(limiter.pass(name).await, "{name}");
+        put(&server, &key, b"12345").await;
+        assert!(limiter.pass(name).await, "{name}: somebody's counter");
         server.command(&["DEL", &key]).await;
         server.command(&["RPUSH", &key, "a", "list"]).await;
         assert!(limiter.pass(name).await, "{name}");
         assert_eq!(limiter.used(name).await, 1, "{name}: counted anew");
-        assert_eq!(counts(&limiter), (before.0, before.1 + 4), "{name}");
+        assert_eq!(counts(&limiter), (before.0, before.1 + 5), "{name}");
     }
     server.assert_all_have_ttl("").await;
 }

@@ -34,6 +34,10 @@ fn of_server(kind: ServerErrorKind, code: &str) -> Fault {
 
 /// The fault behind the text of an error that a script met.
 pub(super) fn of_text(text: &str) -> Fault {
+    // an ACL that forbids a command to a script has no code of its own in Redis 7.0
+    if text.contains("user executing the script can't") {
+        return Fault::Forbidden;
+    }
     // Redis 6.2 puts the place in the script before the code: `@user_script: 345: -OOM command not allowed`
     let mut words = text.split([' ', ':']).map(|word| word.trim_start_matches('-')).take(8);
     words.find_map(of_code).unwrap_or(Fault::Garbled)
@@ -81,6 +85,8 @@ mod tests {
         assert_eq!(of_text("@user_script: 345: -OOM command not allowed"), Fault::Full);
         assert_eq!(of_text("-READONLY You can't write against a read only replica."), Fault::ReadOnly);
         assert_eq!(of_text("NOPERM this user has no permissions"), Fault::Forbidden);
+        let acl = "ERR The user executing the script can't run this command or subcommand script: 1, on @user_script:1.";
+        assert_eq!(of_text(acl), Fault::Forbidden);
         assert_eq!(of_text("MISCONF Redis is configured to save RDB snapshots"), Fault::ReadOnly);
         assert_eq!(of_text("ERR value is not an integer"), Fault::Garbled);
     }

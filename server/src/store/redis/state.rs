@@ -9,6 +9,8 @@ use super::script::{FIXED_WINDOW, LEAKY_BUCKET, SLIDING_LOG, SLIDING_WINDOW, TOK
 
 /// The version of the format.
 pub const VERSION: u8 = 1;
+/// Versions to come are below this; a larger first byte is somebody's text.
+const TEXT: u8 = b' ';
 
 /// Why a stored value cannot be read.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
@@ -65,7 +67,7 @@ fn level(bytes: &mut Vec<u8>, algorithm: u8, level: &Level) {
 /// There is none, or a newer version wrote it.
 pub fn decode(bytes: &[u8]) -> Result<State, Unreadable> {
     let [version, algorithm, rest @ ..] = bytes else { return Err(Unreadable::Corrupt) };
-    if *version > VERSION {
+    if (VERSION + 1..TEXT).contains(version) {
         return Err(Unreadable::Newer);
     }
     let state = match *algorithm {
@@ -145,7 +147,7 @@ mod tests {
         let mut bytes = encode(&state);
         bytes[0] = 2;
         assert_eq!(decode(&bytes), Err(Unreadable::Newer));
-        for garbage in [&b""[..], b"x", b"\x01", b"\x01X", b"\x00T", b"\x01T123", b"\x01G12345678"] {
+        for garbage in [&b""[..], b"x", b"\x01", b"\x01X", b"\x00T", b"\x01T123", b"\x01G12345678", b"{}", b"12345", b"plain text"] {
             assert_eq!(decode(garbage), Err(Unreadable::Corrupt), "{garbage:?}");
         }
         let full = State::TokenBucket(Level { at: Time::MAX, used: 7, credit: 3, per: 3 });
