@@ -6,7 +6,7 @@ use std::time::Duration;
 use arc_swap::{ArcSwapOption, Guard};
 use tokio::runtime::Handle;
 use tollgate_core::limit::{Ask, Cost, Limit};
-use tollgate_core::rules::{By, Charge, Decision, Hit, Key, Query, RuleRef};
+use tollgate_core::rules::{By, Charge, Decision, Hit, Key, Plan, Query, RuleRef};
 use tollgate_core::time::Span;
 
 use tollgate_core::time::Time;
@@ -134,17 +134,47 @@ impl Engine {
     ) -> Result<Decision<'m>, Undecided> {
         let now = self.clock.now();
         let plan = rules.matcher().plan(query);
-        let mut replies = Replies::new();
-        if !plan.hits().is_empty() {
-            let id = manner.id.map(|id| question(id, plan.hits()));
-            let request = Request {
-                patience: manner.answer_within.unwrap_or(query.patience),
-                generation: rules.generation(),
-                id: id.as_ref().map(|id| &id[..]),
-                ..Request::new(plan.charge(), plan.hits(), now)
-            };
-            replies = self.store.charge(request).await;
+        let id = manner.id.map(|id| question(id, plan.hits()));
+        let request = request(rules, query, manner, (&plan, id.as_ref()), now);
+        let replies = match self.store.charge_now(&request) {
+            Some(replies) => replies,
+            None => self.store.charge(request).await,
+        };
+        let Settled { decision, queued } = self.settle(rules, query, plan, replies, now)?;
+        if !queued.is_empty() && !query.waits_itself {
+            self.hold(queued, &decision, now).await;
         }
+        Ok(decision)
+    }
+
+    /// Decides the request of a caller who waits for its turn by itself, if the store need not be waited for
+    /// either. `None` decides nothing and charges nothing.
+    pub fn decide_now<'m>(
+        &'m self,
+        rules: &'m Ruleset,
+        query: &Query<'_>,
+        manner: Manner<'_>,
+    ) -> Option<Result<Decision<'m>, Undecided>> {
+        if !query.waits_itself {
+            return None;
+        }
+        let now = self.clock.now();
+        let plan = rules.matcher().plan(query);
+        let id = manner.id.map(|id| question(id, plan.hits()));
+        let replies = self.store.charge_now(&request(rules, query, manner, (&plan, id.as_ref()), now))?;
+        Some(self.settle(rules, query, plan, replies, now).map(|settled| settled.decision))
+    }
+
+    /// What the replies add up to, after policies have answered for the store where it could not.
+    #[inline]
+    fn settle<'m>(
+        &'m self,
+        rules: &'m Ruleset,
+        query: &Query<'_>,
+        plan: Plan<'m>,
+        mut replies: Replies,
+        now: Time,
+    ) -> Result<Settled<'m>, Undecided> {
         let mut fault = None;
         if replies.iter().any(Result::is_err) {
             fault = replies.iter().find_map(|reply| reply.err());
@@ -160,13 +190,10 @@ impl Engine {
         if together && (!decision.allowed() || decision.undecided) {
             self.give_back(charged.iter().cloned().map(refund_of).collect());
         }
-        if let Some(fault) = fault.filter(|_| decision.undecided) {
-            return Err(Undecided { fault });
+        match fault.filter(|_| decision.undecided) {
+            Some(fault) => Err(Undecided { fault }),
+            None => Ok(Settled { decision, queued: if queued { charged } else { Vec::new() } }),
         }
-        if queued && !query.waits_itself {
-            self.hold(charged, &decision, now).await;
-        }
-        Ok(decision)
     }
 
     /// The counters that `query` is about, one for each descriptor; `None` where no limit matches.
@@ -213,6 +240,28 @@ impl Engine {
         let mut held = Held { store: self.store.clone(), clock: self.clock.clone(), due: now + wait, places };
         tokio::time::sleep(Duration::from_micros(wait.as_micros())).await;
         held.places.clear();
+    }
+}
+
+/// A decision, and what it charged if somebody has to wait for its turn.
+struct Settled<'m> {
+    decision: Decision<'m>,
+    queued: Vec<Hit<'m>>,
+}
+
+/// What the store is asked.
+fn request<'r, 'm: 'r>(
+    rules: &Ruleset,
+    query: &Query<'_>,
+    manner: Manner<'_>,
+    (plan, id): (&'r Plan<'m>, Option<&'r [u8; 16]>),
+    now: Time,
+) -> Request<'r> {
+    Request {
+        patience: manner.answer_within.unwrap_or(query.patience),
+        generation: rules.generation(),
+        id: id.map(|id| &id[..]),
+        ..Request::new(plan.charge(), plan.hits(), now)
     }
 }
 

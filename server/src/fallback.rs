@@ -89,7 +89,7 @@ impl Fallback {
         // what others have refused already is not to be spent here
         let refused = plan.charge() == Charge::AllOrNothing && refuse(plan.hits(), replies);
         let hits = if refused { hits.into_iter().map(looking).collect() } else { hits };
-        let answers = self.shares.charge_now(plan.charge(), &hits, now);
+        let answers = self.shares.charge_at(plan.charge(), &hits, now);
         for (&place, answer) in places.iter().zip(answers) {
             replies[place] = Ok(Answer { by: By::Share, ..answer });
         }

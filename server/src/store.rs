@@ -59,6 +59,12 @@ pub const REMEMBERED: Span = Span::from_secs(300);
 /// Where state lives. Each hit is read, decided and written as one indivisible step; with
 /// [`Charge::AllOrNothing`] all hits of the call are.
 pub trait Store: Send + Sync + 'static {
+    /// Charges the hits of `request` if that needs no waiting. `None` has charged nothing: use
+    /// [`Store::charge`].
+    fn charge_now(&self, request: &Request<'_>) -> Option<Replies> {
+        request.hits.is_empty().then(Replies::new)
+    }
+
     /// Charges the hits of `request`. Answers within the caller's patience, if only with faults.
     fn charge<'a>(&'a self, request: Request<'a>) -> Charging<'a>;
 

@@ -17,7 +17,7 @@ pub use self::admin::AdminService;
 pub use self::error::{Code, NotDecided};
 use self::stream::Answers;
 use super::rls::deadline;
-use crate::engine::{Engine, Manner};
+use crate::engine::Engine;
 use crate::telemetry::metrics::{Answered, Api, ErrorKind};
 
 /// The service.
@@ -48,6 +48,25 @@ impl NativeService {
         answer
     }
 
+    /// The same, if nothing has to be waited for.
+    fn answer_now(
+        &self,
+        request: &wire::CheckRequest,
+        api: Api,
+    ) -> Option<Result<wire::CheckResponse, NotDecided>> {
+        let answer = self.decide_now(request).transpose()?;
+        self.engine.metrics().request(api, answered(&answer));
+        Some(answer)
+    }
+
+    fn decide_now(&self, request: &wire::CheckRequest) -> Result<Option<wire::CheckResponse>, NotDecided> {
+        let check = decode::check(request, None)?;
+        let rules = self.engine.rules();
+        let rules = rules.as_deref().ok_or(NotDecided::NoRules)?;
+        let decision = self.engine.decide_now(rules, &check.query, check.manner()).transpose()?;
+        Ok(decision.map(|decision| encode::response(&decision, request.explain)))
+    }
+
     async fn decide(
         &self,
         request: &wire::CheckRequest,
@@ -56,8 +75,7 @@ impl NativeService {
         let check = decode::check(request, deadline)?;
         let rules = self.engine.rules();
         let rules = rules.as_deref().ok_or(NotDecided::NoRules)?;
-        let manner = Manner { id: check.id, answer_within: Some(check.answer_within) };
-        let decision = self.engine.decide_as(rules, &check.query, manner).await?;
+        let decision = self.engine.decide_as(rules, &check.query, check.manner()).await?;
         Ok(encode::response(&decision, request.explain))
     }
 }

@@ -143,7 +143,7 @@ impl MemoryStore {
 
 impl MemoryStore {
     /// Charges `hits` at `now`; never waits.
-    pub fn charge_now(&self, charge: Charge, hits: &[Hit<'_>], now: Time) -> Answers {
+    pub fn charge_at(&self, charge: Charge, hits: &[Hit<'_>], now: Time) -> Answers {
         match charge {
             Charge::AllOrNothing if hits.len() > 1 => self.charge_all(hits, now),
             _ => hits.iter().map(|hit| self.charge_one(hit, now)).collect(),
@@ -155,19 +155,22 @@ impl MemoryStore {
         let Request { charge, hits, now, .. } = *request;
         let key = hits.first().map_or(&[][..], |hit| hit.key.as_bytes());
         let name: Box<[u8]> = [id, &[0], key].concat().into();
-        self.remembered.get_with(name, || self.charge_now(charge, hits, now))
+        self.remembered.get_with(name, || self.charge_at(charge, hits, now))
     }
 }
 
 impl Store for MemoryStore {
-    fn charge<'a>(&'a self, request: Request<'a>) -> Charging<'a> {
-        let Request { charge, hits, now, id, .. } = request;
-        let replies: Replies = match (id, charge) {
-            (Some(id), _) => self.charge_once(id, &request).into_iter().map(Ok).collect(),
-            (None, Charge::AllOrNothing) => self.charge_now(charge, hits, now).into_iter().map(Ok).collect(),
+    fn charge_now(&self, request: &Request<'_>) -> Option<Replies> {
+        let Request { charge, hits, now, id, .. } = *request;
+        Some(match (id, charge) {
+            (Some(id), _) => self.charge_once(id, request).into_iter().map(Ok).collect(),
+            (None, Charge::AllOrNothing) => self.charge_at(charge, hits, now).into_iter().map(Ok).collect(),
             (None, _) => hits.iter().map(|hit| Ok(self.charge_one(hit, now))).collect(),
-        };
-        Box::pin(std::future::ready(replies))
+        })
+    }
+
+    fn charge<'a>(&'a self, request: Request<'a>) -> Charging<'a> {
+        Box::pin(std::future::ready(Store::charge_now(self, &request).unwrap_or_default()))
     }
 
     fn forget<'a>(&'a self, hits: &'a [Hit<'a>], _now: Time) -> Forgetting<'a> {

@@ -101,7 +101,7 @@ def test_http_asks_the_same_limits(server, limiter, value):
     asked = [send(server.http, "/v1/check", method="POST", body=json.dumps(body).encode()) for _ in range(2)]
     assert [answer.status for answer in asked] == [200, 429]
     assert json.loads(asked[0].body)["limits"][0].get("remaining", "0") == "0"
-    assert any(name.lower() == "retry-after" and int(text) > 0 for name, text in asked[1].headers)
+    assert int(asked[1]["retry-after"]) > 0
 
 
 def test_keys_are_read_and_reset_by_whoever_has_the_token(channel, limiter, value):

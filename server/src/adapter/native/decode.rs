@@ -9,6 +9,7 @@ use tollgate_proto::tollgate::v1 as wire;
 
 use super::NotDecided;
 use crate::adapter::rls::patience;
+use crate::engine::Manner;
 
 /// The largest cost.
 const MAX_COST: u64 = i64::MAX as u64;
@@ -23,6 +24,12 @@ pub(super) struct Check<'r> {
     pub(super) id: Option<&'r [u8]>,
     /// The store is not waited for any longer.
     pub(super) answer_within: Span,
+}
+
+impl<'r> Check<'r> {
+    pub(super) fn manner(&self) -> Manner<'r> {
+        Manner { id: self.id, answer_within: Some(self.answer_within) }
+    }
 }
 
 /// Reads `request`, whose caller waits at most `deadline`.

@@ -72,15 +72,18 @@ impl Answers {
         context: &mut Context<'_>,
         answers: &mut Vec<wire::CheckAnswer>,
     ) {
+        let wire::CheckItem { id, check } = item;
+        let Some(check) = check else {
+            answers.push(told(id, Err(NotDecided::field("check", "must be set"))));
+            return;
+        };
+        if let Some(answer) = self.service.answer_now(&check, Api::CheckStream) {
+            answers.push(told(id, answer));
+            return;
+        }
         let service = self.service.clone();
-        let mut decided: Waiting = Box::pin(async move {
-            let wire::CheckItem { id, check } = item;
-            let answer = match check {
-                Some(check) => service.answer(&check, None, Api::CheckStream).await,
-                None => Err(NotDecided::field("check", "must be set")),
-            };
-            wire::CheckAnswer { id, answer: Some(answer.map_or_else(failed, Answer::Decision)) }
-        });
+        let mut decided: Waiting =
+            Box::pin(async move { told(id, service.answer(&check, None, Api::CheckStream).await) });
         match decided.as_mut().poll(context) {
             Poll::Ready(answer) => answers.push(answer),
             Poll::Pending => self.waiting.push(decided),
@@ -119,6 +122,10 @@ fn allowed(message: &wire::CheckStreamRequest) -> Result<(), NotDecided> {
         1..=MAX_ITEMS => Ok(()),
         items => Err(NotDecided::field("items", format!("has {items} items, more than {MAX_ITEMS}"))),
     }
+}
+
+fn told(id: u64, answer: Result<wire::CheckResponse, NotDecided>) -> wire::CheckAnswer {
+    wire::CheckAnswer { id, answer: Some(answer.map_or_else(failed, Answer::Decision)) }
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "the shape of a map")]

@@ -55,7 +55,7 @@ fn ask(store: &MemoryStore, matcher: &Matcher, entries: &[(&str, &str, u64)], no
     let query =
         Query { domain: "d", descriptors: descriptors.collect(), patience: Span::MAX, ..Query::default() };
     let plan = matcher.plan(&query);
-    store.charge_now(plan.charge(), plan.hits(), now)
+    store.charge_at(plan.charge(), plan.hits(), now)
 }
 
 fn allowed(store: &MemoryStore, matcher: &Matcher, entries: &[(&str, &str, u64)]) -> Vec<bool> {

@@ -147,7 +147,18 @@ mod tests {
         let mut bytes = encode(&state);
         bytes[0] = 2;
         assert_eq!(decode(&bytes), Err(Unreadable::Newer));
-        for garbage in [&b""[..], b"x", b"\x01", b"\x01X", b"\x00T", b"\x01T123", b"\x01G12345678", b"{}", b"12345", b"plain text"] {
+        for garbage in [
+            &b""[..],
+            b"x",
+            b"\x01",
+            b"\x01X",
+            b"\x00T",
+            b"\x01T123",
+            b"\x01G12345678",
+            b"{}",
+            b"12345",
+            b"plain text",
+        ] {
             assert_eq!(decode(garbage), Err(Unreadable::Corrupt), "{garbage:?}");
         }
         let full = State::TokenBucket(Level { at: Time::MAX, used: 7, credit: 3, per: 3 });
