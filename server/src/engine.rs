@@ -65,6 +65,8 @@ pub struct Manner<'a> {
     pub id: Option<&'a [u8]>,
     /// How long the caller waits for the answer; `None` is as long as the query's patience.
     pub answer_within: Option<Span>,
+    /// The instant of the request, if the caller has just read the engine's clock ([`Engine::now`]).
+    pub now: Option<Time>,
 }
 
 /// What one descriptor's counter is called and holds.
@@ -102,6 +104,12 @@ impl Engine {
         self.rules.store(Some(rules));
     }
 
+    /// What the engine's clock shows.
+    #[must_use]
+    pub fn now(&self) -> Time {
+        self.clock.now()
+    }
+
     /// The counts that this engine keeps.
     #[must_use]
     pub fn metrics(&self) -> &Metrics {
@@ -132,7 +140,7 @@ impl Engine {
         query: &Query<'_>,
         manner: Manner<'_>,
     ) -> Result<Decision<'m>, Undecided> {
-        let now = self.clock.now();
+        let now = manner.now.unwrap_or_else(|| self.clock.now());
         let plan = rules.matcher().plan(query);
         let id = manner.id.map(|id| question(id, plan.hits()));
         let request = request(rules, query, manner, (&plan, id.as_ref()), now);
@@ -158,7 +166,7 @@ impl Engine {
         if !query.waits_itself {
             return None;
         }
-        let now = self.clock.now();
+        let now = manner.now.unwrap_or_else(|| self.clock.now());
         let plan = rules.matcher().plan(query);
         let id = manner.id.map(|id| question(id, plan.hits()));
         let replies = self.store.charge_now(&request(rules, query, manner, (&plan, id.as_ref()), now))?;

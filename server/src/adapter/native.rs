@@ -4,20 +4,30 @@ mod admin;
 mod decode;
 mod encode;
 mod error;
+mod read;
+mod server;
 mod stream;
+mod write;
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
+use futures_util::{Stream, StreamExt as _, TryStreamExt as _};
+use prost::Message as _;
+use tollgate_core::time::Time;
 use tollgate_proto::tollgate::v1 as wire;
 use tollgate_proto::tollgate::v1::rate_limiter_server::RateLimiter;
 use tonic::{Request, Response, Status, Streaming};
 
 pub use self::admin::AdminService;
 pub use self::error::{Code, NotDecided};
+pub use self::server::NativeServer;
 use self::stream::Answers;
+use self::write::Told;
 use super::rls::deadline;
-use crate::engine::Engine;
+use crate::engine::{Engine, Manner};
 use crate::telemetry::metrics::{Answered, Api, ErrorKind};
 
 /// The service.
@@ -48,23 +58,16 @@ impl NativeService {
         answer
     }
 
-    /// The same, if nothing has to be waited for.
-    fn answer_now(
-        &self,
-        request: &wire::CheckRequest,
-        api: Api,
-    ) -> Option<Result<wire::CheckResponse, NotDecided>> {
-        let answer = self.decide_now(request).transpose()?;
-        self.engine.metrics().request(api, answered(&answer));
-        Some(answer)
-    }
-
-    fn decide_now(&self, request: &wire::CheckRequest) -> Result<Option<wire::CheckResponse>, NotDecided> {
-        let check = decode::check(request, None)?;
+    /// Answers the usual check at `now`, if nothing has to be waited for. `false` has done nothing.
+    fn answer_now(&self, check: &[u8], now: Time, tell: impl FnOnce(Told<'_, '_>)) -> bool {
         let rules = self.engine.rules();
-        let rules = rules.as_deref().ok_or(NotDecided::NoRules)?;
-        let decision = self.engine.decide_now(rules, &check.query, check.manner()).transpose()?;
-        Ok(decision.map(|decision| encode::response(&decision, request.explain)))
+        let Some((plain, rules)) = read::plain(check).zip(rules.as_deref()) else { return false };
+        let manner = Manner { now: Some(now), ..Manner::default() };
+        let Some(Ok(decision)) = self.engine.decide_now(rules, &plain.query, manner) else { return false };
+        let answered = if decision.allowed() { Answered::Ok } else { Answered::OverLimit };
+        self.engine.metrics().request(Api::CheckStream, answered);
+        tell(Told { decision: &decision, explain: plain.explain });
+        true
     }
 
     async fn decide(
@@ -82,7 +85,7 @@ impl NativeService {
 
 #[tonic::async_trait]
 impl RateLimiter for NativeService {
-    type CheckStreamStream = Answers;
+    type CheckStreamStream = Pin<Box<dyn Stream<Item = Result<wire::CheckStreamResponse, Status>> + Send>>;
 
     async fn check(
         &self,
@@ -96,8 +99,14 @@ impl RateLimiter for NativeService {
     async fn check_stream(
         &self,
         request: Request<Streaming<wire::CheckStreamRequest>>,
-    ) -> Result<Response<Answers>, Status> {
-        Ok(Response::new(Answers::new(self.clone(), request.into_inner())))
+    ) -> Result<Response<Self::CheckStreamStream>, Status> {
+        // for who serves the generated service; ours ([`NativeServer`]) never makes messages of the bytes
+        let asked = request.into_inner().map_ok(|message| Bytes::from(message.encode_to_vec()));
+        let answers = Answers::new(self.clone(), asked).map(|message| {
+            let decoded = wire::CheckStreamResponse::decode(&message?[..]);
+            decoded.map_err(|error| Status::internal(error.to_string()))
+        });
+        Ok(Response::new(Box::pin(answers)))
     }
 
     async fn lease(&self, _: Request<wire::LeaseRequest>) -> Result<Response<wire::LeaseResponse>, Status> {
@@ -122,3 +131,6 @@ fn answered(answer: &Result<wire::CheckResponse, NotDecided>) -> Answered {
         Err(NotDecided::Field { .. }) => Answered::Error(ErrorKind::Malformed),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -6,13 +6,12 @@ use std::pin::Pin;
 use http::{HeaderMap, HeaderValue, Request, Response};
 use hyper::service::Service;
 use tollgate_proto::envoy::service::ratelimit::v3::rate_limit_service_server::RateLimitServiceServer;
-use tollgate_proto::tollgate::v1::rate_limiter_server::RateLimiterServer;
 use tonic::body::Body;
 use tonic::service::Routes;
 use tower::Service as _;
 
 use super::connection::{Body as Incoming, Never};
-use crate::adapter::native::NativeService;
+use crate::adapter::native::{NativeServer, NativeService};
 use crate::adapter::rls::RlsService;
 
 const RLS: &str = "/envoy.service.ratelimit.v3.RateLimitService/";
@@ -25,7 +24,7 @@ type Answer = Pin<Box<dyn Future<Output = Result<Response<Body>, Never>> + Send>
 #[derive(Clone)]
 pub struct GrpcService {
     rls: RateLimitServiceServer<RlsService>,
-    native: RateLimiterServer<NativeService>,
+    native: NativeServer,
     others: Routes,
 }
 
@@ -42,9 +41,7 @@ impl GrpcService {
         let rls = RateLimitServiceServer::new(rls)
             .max_decoding_message_size(max_message_bytes)
             .accept_compressed(tonic::codec::CompressionEncoding::Gzip);
-        let native = RateLimiterServer::new(native)
-            .max_decoding_message_size(max_message_bytes)
-            .accept_compressed(tonic::codec::CompressionEncoding::Gzip);
+        let native = NativeServer::new(native, max_message_bytes);
         GrpcService { rls, native, others: others.prepare() }
     }
 }

@@ -28,7 +28,7 @@ pub(super) struct Check<'r> {
 
 impl<'r> Check<'r> {
     pub(super) fn manner(&self) -> Manner<'r> {
-        Manner { id: self.id, answer_within: Some(self.answer_within) }
+        Manner { id: self.id, answer_within: Some(self.answer_within), now: None }
     }
 }
 

@@ -1,13 +1,13 @@
 //! [`Decision`] to wire response.
 
-use std::time::Duration;
-
 use prost_types::Duration as WireDuration;
 use tollgate_core::limit::{Retry, Verdict};
 use tollgate_core::rules::{Answer, By, Decision, Outcome, Rule, Status, told_remaining};
 use tollgate_core::time::Span;
 use tollgate_proto::tollgate::v1 as wire;
 use tollgate_proto::tollgate::v1::limit_status::Outcome as WireOutcome;
+
+use super::NotDecided;
 
 /// Who was refused by a limit comes again spread over this part of its window …
 const JITTER_SHARE: u64 = 10;
@@ -79,7 +79,7 @@ fn decided(answer: &Answer, status: Status) -> wire::LimitStatus {
     }
 }
 
-fn named(rule: &Rule, explain: bool) -> String {
+pub(super) fn named(rule: &Rule, explain: bool) -> String {
     match (explain, &*rule.name) {
         (false, _) => String::new(),
         (true, "") => rule.path.to_string(),
@@ -87,7 +87,7 @@ fn named(rule: &Rule, explain: bool) -> String {
     }
 }
 
-const fn by(by: By) -> wire::DecidedBy {
+pub(super) const fn by(by: By) -> wire::DecidedBy {
     match by {
         By::Memory => wire::DecidedBy::Memory,
         By::Redis => wire::DecidedBy::Redis,
@@ -98,7 +98,7 @@ const fn by(by: By) -> wire::DecidedBy {
     }
 }
 
-const fn accuracy(by: By) -> wire::Accuracy {
+pub(super) const fn accuracy(by: By) -> wire::Accuracy {
     match by {
         By::Memory | By::Redis | By::Denial => wire::Accuracy::Strict,
         By::Full | By::Fallback | By::Share => wire::Accuracy::Approximate,
@@ -106,7 +106,7 @@ const fn accuracy(by: By) -> wire::Accuracy {
 }
 
 /// How full the fullest limit is.
-fn pressure(decision: &Decision<'_>) -> f32 {
+pub(super) fn pressure(decision: &Decision<'_>) -> f32 {
     let shares = decision.outcomes.iter().map(|outcome| match outcome {
         Outcome::Decided { answer, .. } => fullness(&answer.verdict),
         _ => 0.0,
@@ -123,7 +123,7 @@ fn fullness(verdict: &Verdict) -> f32 {
 }
 
 /// Over how long those who were refused spread when they come again: a part of the longest window that refuses.
-fn jitter(decision: &Decision<'_>) -> Span {
+pub(super) fn jitter(decision: &Decision<'_>) -> Span {
     let windows = decision.outcomes.iter().filter_map(|outcome| match outcome {
         Outcome::Decided { rule, status: Status::OverLimit, .. } => Some(rule.quota.span()),
         _ => None,
@@ -139,9 +139,14 @@ pub(super) fn duration(span: Span) -> WireDuration {
     WireDuration { seconds, nanos }
 }
 
-/// A short time on the wire.
-pub(super) fn pause(pause: Duration) -> WireDuration {
-    duration(Span::from_wide(pause.as_micros()))
+/// Why one item of a stream has no answer.
+pub(super) fn item_error(error: &NotDecided) -> wire::ItemError {
+    let pause = error.code().retry_after();
+    wire::ItemError {
+        code: error.code().grpc().into(),
+        message: error.to_string(),
+        retry_after: pause.map(|pause| duration(Span::from_wide(pause.as_micros()))),
+    }
 }
 
 #[cfg(test)]

@@ -2,18 +2,22 @@
 //!
 //! The stream itself drives its checks: what can be decided at once is, before the message after it is read,
 //! and what has to wait for the store waits beside the others. No task, no channel; a caller who does not read
-//! its answers is not read from.
+//! its answers is not read from. Checks are read from and answers written to the message's bytes directly
+//! ([`read`], [`write`]): what generated code would allocate costs more than the decision.
 
 use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
+use bytes::Bytes;
 use futures_util::stream::{FuturesUnordered, Stream, StreamExt as _};
+use prost::Message as _;
 use tollgate_proto::tollgate::v1 as wire;
-use tollgate_proto::tollgate::v1::check_answer::Answer;
-use tonic::{Status, Streaming};
+use tonic::Status;
 
-use super::{NativeService, NotDecided, encode};
+use super::read::{self, Item};
+use super::write::Message;
+use super::{NativeService, NotDecided};
 use crate::telemetry::metrics::Api;
 
 /// Checks of one stream that may wait for their answers.
@@ -23,33 +27,33 @@ const MAX_ITEMS: usize = 1_024;
 /// Answers in one message.
 const MAX_ANSWERS: usize = 1_024;
 
-type Waiting = Pin<Box<dyn Future<Output = wire::CheckAnswer> + Send>>;
+type Waiting = Pin<Box<dyn Future<Output = (u64, Result<wire::CheckResponse, NotDecided>)> + Send>>;
 
 /// The answers to one stream of checks.
-pub struct Answers {
+pub(super) struct Answers<S> {
     service: NativeService,
-    incoming: Streaming<wire::CheckStreamRequest>,
+    incoming: S,
     waiting: FuturesUnordered<Waiting>,
     /// Nothing more comes in, and how that ended.
     ended: Option<Result<(), Status>>,
 }
 
-impl Answers {
-    pub(super) fn new(service: NativeService, incoming: Streaming<wire::CheckStreamRequest>) -> Answers {
+impl<S: Stream<Item = Result<Bytes, Status>> + Unpin> Answers<S> {
+    pub(super) fn new(service: NativeService, incoming: S) -> Answers<S> {
         Answers { service, incoming, waiting: FuturesUnordered::new(), ended: None }
     }
 
     /// Answers that are there now.
-    fn gather(&mut self, context: &mut Context<'_>, answers: &mut Vec<wire::CheckAnswer>) {
+    fn gather(&mut self, context: &mut Context<'_>, answers: &mut Message) {
         while answers.len() < MAX_ANSWERS
-            && let Poll::Ready(Some(answer)) = self.waiting.poll_next_unpin(context)
+            && let Poll::Ready(Some((id, answer))) = self.waiting.poll_next_unpin(context)
         {
-            answers.push(answer);
+            answers.told(id, answer.as_ref());
         }
     }
 
     /// Begins what has come in. Returns whether anything had.
-    fn begin(&mut self, context: &mut Context<'_>, answers: &mut Vec<wire::CheckAnswer>) -> bool {
+    fn begin(&mut self, context: &mut Context<'_>, answers: &mut Message) -> bool {
         let full = self.waiting.len() >= MAX_WAITING || answers.len() >= MAX_ANSWERS;
         if full || self.ended.is_some() {
             return false;
@@ -58,44 +62,63 @@ impl Answers {
             Poll::Pending => return false,
             Poll::Ready(None) => self.ended = Some(Ok(())),
             Poll::Ready(Some(Err(status))) => self.ended = Some(Err(status)),
-            Poll::Ready(Some(Ok(message))) => match allowed(&message) {
-                Ok(()) => message.items.into_iter().for_each(|item| self.check(item, context, answers)),
-                Err(error) => self.ended = Some(Err(error.into())),
-            },
+            Poll::Ready(Some(Ok(message))) => {
+                if let Err(status) = self.checks(&message, context, answers) {
+                    self.ended = Some(Err(status));
+                }
+            }
         }
         true
     }
 
-    fn check(
+    /// Begins every check of one message; a message that makes no sense is not begun at all.
+    fn checks(
         &mut self,
-        item: wire::CheckItem,
+        message: &[u8],
         context: &mut Context<'_>,
-        answers: &mut Vec<wire::CheckAnswer>,
-    ) {
-        let wire::CheckItem { id, check } = item;
-        let Some(check) = check else {
-            answers.push(told(id, Err(NotDecided::field("check", "must be set"))));
-            return;
-        };
-        if let Some(answer) = self.service.answer_now(&check, Api::CheckStream) {
-            answers.push(told(id, answer));
-            return;
+        answers: &mut Message,
+    ) -> Result<(), Status> {
+        let broken = || Status::internal("a message of the stream cannot be decoded");
+        let items = read::items(message).ok_or_else(broken)?;
+        match items.len() {
+            0 => return Err(NotDecided::field("items", "must not be empty").into()),
+            1..=MAX_ITEMS => {}
+            items => {
+                let why = format!("has {items} items, more than {MAX_ITEMS}");
+                return Err(NotDecided::field("items", why).into());
+            }
         }
+        let now = self.service.engine.now();
+        for Item { id, check } in items {
+            let Some(check) = check else {
+                answers.told(id, Err(&NotDecided::field("check", "must be set")));
+                continue;
+            };
+            if self.service.answer_now(check, now, |told| answers.decided(id, told)) {
+                continue;
+            }
+            let check = wire::CheckRequest::decode(check).map_err(|_| broken())?;
+            self.wait(id, check, context, answers);
+        }
+        Ok(())
+    }
+
+    fn wait(&mut self, id: u64, check: wire::CheckRequest, context: &mut Context<'_>, answers: &mut Message) {
         let service = self.service.clone();
         let mut decided: Waiting =
-            Box::pin(async move { told(id, service.answer(&check, None, Api::CheckStream).await) });
+            Box::pin(async move { (id, service.answer(&check, None, Api::CheckStream).await) });
         match decided.as_mut().poll(context) {
-            Poll::Ready(answer) => answers.push(answer),
+            Poll::Ready((id, answer)) => answers.told(id, answer.as_ref()),
             Poll::Pending => self.waiting.push(decided),
         }
     }
 }
 
-impl Stream for Answers {
-    type Item = Result<wire::CheckStreamResponse, Status>;
+impl<S: Stream<Item = Result<Bytes, Status>> + Unpin> Stream for Answers<S> {
+    type Item = Result<Vec<u8>, Status>;
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        let mut answers = Vec::new();
+        let mut answers = Message::default();
         loop {
             // also what was begun in the last turn has to know whom to wake
             self.gather(context, &mut answers);
@@ -103,8 +126,8 @@ impl Stream for Answers {
                 break;
             }
         }
-        if !answers.is_empty() {
-            return Poll::Ready(Some(Ok(wire::CheckStreamResponse { answers })));
+        if answers.len() > 0 {
+            return Poll::Ready(Some(Ok(answers.into_bytes())));
         }
         if self.waiting.is_empty()
             && let Some(end) = self.ended.take()
@@ -114,26 +137,4 @@ impl Stream for Answers {
         }
         Poll::Pending
     }
-}
-
-fn allowed(message: &wire::CheckStreamRequest) -> Result<(), NotDecided> {
-    match message.items.len() {
-        0 => Err(NotDecided::field("items", "must not be empty")),
-        1..=MAX_ITEMS => Ok(()),
-        items => Err(NotDecided::field("items", format!("has {items} items, more than {MAX_ITEMS}"))),
-    }
-}
-
-fn told(id: u64, answer: Result<wire::CheckResponse, NotDecided>) -> wire::CheckAnswer {
-    wire::CheckAnswer { id, answer: Some(answer.map_or_else(failed, Answer::Decision)) }
-}
-
-#[expect(clippy::needless_pass_by_value, reason = "the shape of a map")]
-fn failed(error: NotDecided) -> Answer {
-    let pause = error.code().retry_after();
-    Answer::Error(wire::ItemError {
-        code: error.code().grpc().into(),
-        message: error.to_string(),
-        retry_after: pause.map(encode::pause),
-    })
 }

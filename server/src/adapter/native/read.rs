@@ -1,0 +1,162 @@
+//! Checks read where they lie: no text is copied, nothing is allocated for the usual one.
+//!
+//! The encoding is protobuf's (<https://protobuf.dev/programming-guides/encoding>). Whatever is unusual — a field
+//! twice, a group, a text that is not UTF-8 — is left to the generated code, which knows all rules: then the
+//! answer is `None`, and not an error.
+
+use prost::encoding::{WireType, decode_key, decode_varint};
+use smallvec::SmallVec;
+use tollgate_core::rules::{Descriptor, Query};
+use tollgate_core::time::Span;
+
+/// One check of a message, unread.
+pub(super) struct Item<'m> {
+    pub(super) id: u64,
+    pub(super) check: Option<&'m [u8]>,
+}
+
+/// A check that only asks and takes: no id, no wait, no time-out of its own.
+pub(super) struct Plain<'m> {
+    pub(super) query: Query<'m>,
+    pub(super) explain: bool,
+}
+
+type Items<'m> = SmallVec<[Item<'m>; 64]>;
+
+/// The checks of a `CheckStreamRequest`; `None` if it cannot be decoded.
+pub(super) fn items(message: &[u8]) -> Option<Items<'_>> {
+    let mut items = Items::new();
+    for field in Fields(message) {
+        match field? {
+            (1, Value::Bytes(bytes)) => items.push(item(bytes)?),
+            (1, _) => return None,
+            _ => {}
+        }
+    }
+    Some(items)
+}
+
+fn item(bytes: &[u8]) -> Option<Item<'_>> {
+    let mut item = Item { id: 0, check: None };
+    for field in Fields(bytes) {
+        match field? {
+            (1, Value::Number(id)) => item.id = id,
+            // two would have to be merged: nobody sends that, and the first alone would be another question
+            (2, Value::Bytes(_)) if item.check.is_some() => return None,
+            (2, Value::Bytes(check)) => item.check = Some(check),
+            (1 | 2, _) => return None,
+            _ => {}
+        }
+    }
+    Some(item)
+}
+
+/// A `CheckRequest`, if it is a plain one.
+pub(super) fn plain(bytes: &[u8]) -> Option<Plain<'_>> {
+    let mut plain = Plain { query: Query { waits_itself: true, ..Query::default() }, explain: false };
+    let (mut cost, mut refund) = (1, false);
+    for field in Fields(bytes) {
+        match field? {
+            (1, Value::Bytes(domain)) => plain.query.domain = text(domain)?,
+            (2, Value::Bytes(bytes)) => plain.query.descriptors.push(descriptor(bytes)?),
+            (3, Value::Number(number)) => cost = number,
+            (4, Value::Number(number)) => refund = number != 0,
+            (7, Value::Number(_)) => {}
+            (8, Value::Number(number)) => plain.explain = number != 0,
+            (1..=9, _) => return None,
+            _ => {}
+        }
+    }
+    let mut largest = cost;
+    for descriptor in &mut plain.query.descriptors {
+        let cost = *descriptor.hits.get_or_insert(cost);
+        largest = largest.max(cost);
+        descriptor.refund = refund;
+    }
+    plain.query.patience = Span::MAX;
+    let usual = !plain.query.domain.is_empty() && (1..=16).contains(&plain.query.descriptors.len());
+    (usual && largest <= i64::MAX as u64).then_some(plain)
+}
+
+fn descriptor(bytes: &[u8]) -> Option<Descriptor<'_>> {
+    let mut descriptor = Descriptor::default();
+    for field in Fields(bytes) {
+        match field? {
+            (1, Value::Bytes(bytes)) => descriptor.entries.push(entry(bytes)?),
+            (2, Value::Number(cost)) => descriptor.hits = Some(cost),
+            (1 | 2, _) => return None,
+            _ => {}
+        }
+    }
+    (!descriptor.entries.is_empty()).then_some(descriptor)
+}
+
+fn entry(bytes: &[u8]) -> Option<(&str, &str)> {
+    let mut entry = ("", "");
+    for field in Fields(bytes) {
+        match field? {
+            (1, Value::Bytes(key)) => entry.0 = text(key)?,
+            (2, Value::Bytes(value)) => entry.1 = text(value)?,
+            (1 | 2, _) => return None,
+            _ => {}
+        }
+    }
+    Some(entry)
+}
+
+fn text(bytes: &[u8]) -> Option<&str> {
+    std::str::from_utf8(bytes).ok()
+}
+
+/// The value of a field.
+enum Value<'m> {
+    Number(u64),
+    Bytes(&'m [u8]),
+    /// A kind that no field of ours has.
+    Other,
+}
+
+/// The fields of a message, one after the other; `None` where it is broken.
+struct Fields<'m>(&'m [u8]);
+
+impl<'m> Iterator for Fields<'m> {
+    type Item = Option<(u32, Value<'m>)>;
+
+    #[inline]
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.0.is_empty() {
+            return None;
+        }
+        let field = self.field();
+        if field.is_none() {
+            // whoever goes on after an error must come to an end
+            self.0 = &[];
+        }
+        Some(field)
+    }
+}
+
+impl<'m> Fields<'m> {
+    #[inline]
+    fn field(&mut self) -> Option<(u32, Value<'m>)> {
+        let (tag, kind) = decode_key(&mut self.0).ok()?;
+        let value = match kind {
+            WireType::Varint => Value::Number(decode_varint(&mut self.0).ok()?),
+            WireType::LengthDelimited => {
+                let length = usize::try_from(decode_varint(&mut self.0).ok()?).ok()?;
+                let (bytes, rest) = self.0.split_at_checked(length)?;
+                self.0 = rest;
+                Value::Bytes(bytes)
+            }
+            WireType::SixtyFourBit => self.skip(8)?,
+            WireType::ThirtyTwoBit => self.skip(4)?,
+            WireType::StartGroup | WireType::EndGroup => return None,
+        };
+        Some((tag, value))
+    }
+
+    fn skip(&mut self, length: usize) -> Option<Value<'m>> {
+        self.0 = self.0.get(length..)?;
+        Some(Value::Other)
+    }
+}

@@ -1,0 +1,128 @@
+//! The native API as a service of tonic: as generated, but for the stream, whose messages stay bytes.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::{Buf as _, BufMut as _, Bytes};
+use hyper::body::Body as HttpBody;
+use tollgate_proto::tollgate::v1::rate_limiter_server::{RateLimiterServer, SERVICE_NAME};
+use tonic::body::Body;
+use tonic::codec::{
+    Codec, CompressionEncoding, DecodeBuf, Decoder, EnabledCompressionEncodings, EncodeBuf, Encoder,
+};
+use tonic::server::{Grpc, NamedService, StreamingService};
+use tonic::{Request, Response, Status, Streaming};
+use tower::Service;
+
+use super::NativeService;
+use super::stream::Answers;
+
+const STREAM: &str = "/tollgate.v1.RateLimiter/CheckStream";
+
+type Serving = Pin<Box<dyn Future<Output = Result<http::Response<Body>, Infallible>> + Send>>;
+type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// The service.
+#[derive(Clone)]
+pub struct NativeServer {
+    service: NativeService,
+    calls: RateLimiterServer<NativeService>,
+    max_message_bytes: usize,
+}
+
+impl NativeServer {
+    /// Serves `service`, whose messages have at most `max_message_bytes`.
+    #[must_use]
+    pub fn new(service: NativeService, max_message_bytes: usize) -> NativeServer {
+        let calls = RateLimiterServer::new(service.clone())
+            .max_decoding_message_size(max_message_bytes)
+            .accept_compressed(CompressionEncoding::Gzip);
+        NativeServer { service, calls, max_message_bytes }
+    }
+}
+
+impl NamedService for NativeServer {
+    const NAME: &'static str = SERVICE_NAME;
+}
+
+impl<B> Service<http::Request<B>> for NativeServer
+where
+    B: HttpBody<Data = Bytes> + Send + 'static,
+    B::Error: Into<BoxError> + Send,
+{
+    type Response = http::Response<Body>;
+    type Error = Infallible;
+    type Future = Serving;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: http::Request<B>) -> Serving {
+        if request.uri().path() != STREAM {
+            return Box::pin(self.calls.call(request));
+        }
+        let (service, max) = (self.service.clone(), self.max_message_bytes);
+        Box::pin(async move {
+            let mut gzip = EnabledCompressionEncodings::default();
+            gzip.enable(CompressionEncoding::Gzip);
+            let mut grpc = Grpc::new(Raw)
+                .apply_max_message_size_config(Some(max), None)
+                .apply_compression_config(gzip, EnabledCompressionEncodings::default());
+            Ok(grpc.streaming(Checks(service), request).await)
+        })
+    }
+}
+
+/// The stream's handler.
+struct Checks(NativeService);
+
+impl StreamingService<Bytes> for Checks {
+    type Response = Vec<u8>;
+    type ResponseStream = Answers<Streaming<Bytes>>;
+    type Future = std::future::Ready<Result<Response<Self::ResponseStream>, Status>>;
+
+    fn call(&mut self, request: Request<Streaming<Bytes>>) -> Self::Future {
+        std::future::ready(Ok(Response::new(Answers::new(self.0.clone(), request.into_inner()))))
+    }
+}
+
+/// Messages as they are.
+#[derive(Clone, Copy, Default)]
+struct Raw;
+
+impl Codec for Raw {
+    type Encode = Vec<u8>;
+    type Decode = Bytes;
+    type Encoder = Raw;
+    type Decoder = Raw;
+
+    fn encoder(&mut self) -> Raw {
+        Raw
+    }
+
+    fn decoder(&mut self) -> Raw {
+        Raw
+    }
+}
+
+impl Encoder for Raw {
+    type Item = Vec<u8>;
+    type Error = Status;
+
+    fn encode(&mut self, item: Vec<u8>, into: &mut EncodeBuf<'_>) -> Result<(), Status> {
+        into.put_slice(&item);
+        Ok(())
+    }
+}
+
+impl Decoder for Raw {
+    type Item = Bytes;
+    type Error = Status;
+
+    fn decode(&mut self, from: &mut DecodeBuf<'_>) -> Result<Option<Bytes>, Status> {
+        Ok(Some(from.copy_to_bytes(from.remaining())))
+    }
+}
