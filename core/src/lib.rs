@@ -5,5 +5,6 @@
 
 pub mod invariant;
 pub mod limit;
+pub mod load;
 pub mod rules;
 pub mod time;
