@@ -3,6 +3,7 @@
 //! Read in this order: [`time`], [`limit`] (one algorithm a file), [`rules`] (which limits a request meets),
 //! [`invariant`] (what every engine must never break).
 
+pub mod breaker;
 pub mod invariant;
 pub mod limit;
 pub mod load;

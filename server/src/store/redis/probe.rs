@@ -14,9 +14,6 @@ use super::slots::Topology;
 use super::{Target, fault};
 use crate::store::Fault;
 
-/// Pauses between probes: the first, and the longest.
-const FIRST: Duration = Duration::from_millis(50);
-const LONGEST: Duration = Duration::from_secs(1);
 /// A connection for a probe takes at most this long, whatever others may.
 const CONNECT: Duration = Duration::from_secs(2);
 
@@ -24,12 +21,11 @@ impl Sender {
     /// Probes `shard` until it answers, then lets requests through again. Every probe uses a new connection,
     /// since an old one may lead to a master that is none any more.
     pub(super) async fn probe(self: Arc<Sender>, shard: Arc<Shard>) {
-        let mut pause = FIRST;
         loop {
-            sleep(jittered(pause)).await;
-            pause = (pause * 2).min(LONGEST);
+            sleep(shard.gate.wait()).await;
+            let Some(probe) = shard.gate.probe() else { continue };
             if self.still_leads(&shard).await {
-                shard.gate.close(0);
+                shard.gate.close(probe, 0);
                 tracing::info!(first_slot = shard.first_slot, "Redis answers again");
                 return;
             }
@@ -37,13 +33,14 @@ impl Sender {
             match timeout(CONNECT, self.look(&shard)).await {
                 Ok(Ok(())) => {
                     self.lanes.renew(epoch, CONNECT, &self.report).await;
-                    shard.gate.close(epoch);
+                    shard.gate.close(probe, epoch);
                     tracing::info!(first_slot = shard.first_slot, "Redis answers again");
                     return;
                 }
                 Ok(Err(fault)) => tracing::debug!(cause = fault.name(), "a probe of Redis failed"),
                 Err(_) => tracing::debug!("a probe of Redis got no answer in time"),
             }
+            shard.gate.stay(probe);
             if !self.has(&shard) {
                 // the cluster has other shards now; nobody asks this one any more
                 return;
@@ -111,11 +108,4 @@ impl Probing {
             Err(_) => Err(RedisError::from(std::io::Error::from(std::io::ErrorKind::TimedOut))),
         }
     }
-}
-
-/// Between half of `pause` and all of it, so that servers do not probe in step.
-fn jittered(pause: Duration) -> Duration {
-    use std::hash::BuildHasher as _;
-    let chance = foldhash::fast::RandomState::default().hash_one(());
-    pause / 2 + pause.mul_f64((chance % 1_024) as f64 / 2_048.0)
 }
