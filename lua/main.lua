@@ -1,9 +1,6 @@
--- Decides groups of hits, each group on its own, and writes what they changed: the only file that speaks to
--- Redis. README.md tells what KEYS, ARGV and the reply look like.
-
-local VERSION = 1
--- Versions to come are below this; a larger first byte is somebody's text, and no state at all.
-local TEXT = 32
+-- Decides groups of hits, each on its own, and writes what they changed: only this file speaks to Redis (README.md).
+-- Versions to come are below TEXT; a larger first byte is somebody's text, and no state at all.
+local VERSION, TEXT = 1, 32
 local ANSWERED = "\0"
 local OTHER_ALGORITHM, CORRUPT = 4, 8
 

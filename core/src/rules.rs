@@ -19,6 +19,7 @@ pub use spec::{
     Accuracy, Charge, DescriptorSpec, DomainSpec, Metadata, OnFailure, Quota, RuleSpec, UNIT_NAMES, Unit,
 };
 
+use crate::lease::{self, Terms};
 use crate::limit::Limit;
 use crate::time::Span;
 
@@ -31,8 +32,11 @@ pub struct Rule {
     pub path: Box<str>,
     /// `rate_limit.name`; empty when the file gives none. Target of `replaces`.
     pub name: Box<str>,
-    /// The limit; `None` is `unlimited: true`.
+    /// The limit that every request is charged to; `None` is `unlimited: true`. Less than the rule states if a
+    /// part of its capacity is set aside for leases.
     pub limit: Option<Limit>,
+    /// How the limit is leased; `None` if it is not.
+    pub lease: Option<Terms>,
     /// The limit as the file states it, told to the caller as `current_limit`.
     pub quota: Quota,
     /// Counted but never enforced.
@@ -76,4 +80,40 @@ pub struct MetricLevel {
 impl Rule {
     /// The [`Rule::id`] of a limit that came with the request.
     pub const OVERRIDE: usize = usize::MAX;
+
+    fn of(spec: RuleSpec, id: usize, path: &str) -> Rule {
+        Rule {
+            id,
+            path: path.into(),
+            name: spec.name.into(),
+            limit: spec.limit,
+            lease: None,
+            quota: spec.quota,
+            shadow: false,
+            alternative: false,
+            replaces: spec.replaces.into_iter().map(Into::into).collect(),
+            metadata: None,
+            on_failure: spec.on_failure,
+            accuracy: spec.accuracy,
+            max_hold: spec.max_hold,
+            metric: Metric::default(),
+        }
+    }
+
+    /// Sets aside what may lie in leases.
+    fn divide(&mut self) {
+        if let Some(limit) = self.limit.take() {
+            let (left, terms) = lease::divide(limit, self.accuracy);
+            (self.limit, self.lease) = (Some(left), terms);
+        }
+    }
+
+    /// The capacity that the rule states, of which a part may be set aside for leases; `None` without a limit.
+    #[must_use]
+    pub fn capacity(&self) -> Option<u64> {
+        match &self.lease {
+            Some(Terms::Pool(pool)) => Some(pool.capacity()),
+            _ => self.limit.as_ref().map(Limit::capacity),
+        }
+    }
 }

@@ -21,7 +21,7 @@ use tonic_health::server::{HealthReporter, HealthService};
 use self::store::Stores;
 use crate::adapter::headers::{LimitHeaders, ResponseHeaders, Spelled};
 use crate::adapter::http::{self, Codec, HttpLimits, HttpState};
-use crate::adapter::native::{AdminService, NativeService};
+use crate::adapter::native::{AdminService, Leases, NativeService};
 use crate::adapter::rls::{Metadata, RlsOptions, RlsService};
 use crate::admin::{self, Admin, Writes};
 use crate::clock::{Clock, SystemClock};
@@ -218,13 +218,14 @@ impl Serving {
             .add_service(native_admin)
             .add_service(reflection().build_v1()?)
             .add_service(reflection().build_v1alpha()?);
+        let leases = Leases::new(parts.engine.clone(), Leases::own_key());
         let http = HttpOptions::of(settings)?;
         let rls = Arc::new(rls_options(settings)?);
         let authorities = watched_authorities(&parts.metrics);
         let services = || {
             let rls = RlsService::new(parts.engine.clone(), rls.clone());
             let max_message_bytes = settings.grpc.max_message_bytes as usize;
-            let native = NativeService::new(parts.engine.clone());
+            let native = NativeService::new(parts.engine.clone(), leases.clone());
             let grpc = GrpcService::new(rls.clone(), native.clone(), max_message_bytes, others.clone());
             let (authorities, metrics) = (authorities.clone(), parts.metrics.clone());
             let warm = parts.stores.clone().warm();

@@ -1,5 +1,7 @@
 //! The one place where the parts meet: rules, store, clock, metrics.
 
+pub mod lease;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -148,7 +150,7 @@ impl Engine {
             Some(replies) => replies,
             None => self.store.charge(request).await,
         };
-        let Settled { decision, queued } = self.settle(rules, query, plan, replies, now)?;
+        let Settled { decision, queued } = self.settle((rules, query), plan, replies, now)?;
         if !queued.is_empty() && !query.waits_itself {
             self.hold(queued, &decision, now).await;
         }
@@ -170,15 +172,14 @@ impl Engine {
         let plan = rules.matcher().plan(query);
         let id = manner.id.map(|id| question(id, plan.hits()));
         let replies = self.store.charge_now(&request(rules, query, manner, (&plan, id.as_ref()), now))?;
-        Some(self.settle(rules, query, plan, replies, now).map(|settled| settled.decision))
+        Some(self.settle((rules, query), plan, replies, now).map(|settled| settled.decision))
     }
 
     /// What the replies add up to, after policies have answered for the store where it could not.
     #[inline]
     fn settle<'m>(
         &'m self,
-        rules: &'m Ruleset,
-        query: &Query<'_>,
+        (rules, query): (&'m Ruleset, &Query<'_>),
         plan: Plan<'m>,
         mut replies: Replies,
         now: Time,

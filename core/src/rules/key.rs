@@ -16,6 +16,10 @@ const HASHED: u8 = b'h';
 const RULE: u8 = b'r';
 /// First byte of the key of a limit that came with the request.
 const OVERRIDE: u8 = b'o';
+/// First byte of the key that counts what another one's counter grants in leases.
+const POOL: u8 = b'p';
+/// First byte of the key that remembers that a lease was given back.
+const RETURNED: u8 = b'l';
 
 /// The name of one counter. Two requests share a counter exactly if their keys are equal.
 #[derive(Clone, Eq, PartialEq)]
@@ -28,6 +32,35 @@ impl Key {
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {
         &self.bytes
+    }
+
+    /// The counter of what is granted in leases of this counter.
+    #[must_use]
+    pub fn of_pool(&self) -> Key {
+        let mut bytes = SmallVec::with_capacity(self.bytes.len() + 1);
+        bytes.push(POOL);
+        bytes.extend_from_slice(&self.bytes);
+        Key::bounded(bytes)
+    }
+
+    /// The counter that remembers whether the lease with this name was given back.
+    #[must_use]
+    pub fn of_return(name: &[u8; 16]) -> Key {
+        let mut bytes = SmallVec::new();
+        bytes.push(RETURNED);
+        bytes.extend_from_slice(name);
+        Key { bytes }
+    }
+
+    /// A key of `bytes`, or of their hash if they are many.
+    fn bounded(bytes: SmallVec<[u8; 80]>) -> Key {
+        if bytes.len() <= MAX_PLAIN {
+            return Key { bytes };
+        }
+        let mut hashed = SmallVec::new();
+        hashed.push(HASHED);
+        hashed.extend_from_slice(blake3::hash(&bytes).as_bytes());
+        Key { bytes: hashed }
     }
 
     /// A hash of the key by `hasher`.
@@ -115,13 +148,10 @@ impl KeyBuilder {
     /// The finished key.
     #[must_use]
     pub fn finish(self) -> Key {
-        if self.bytes.len() <= MAX_PLAIN || self.layout == Layout::Reference {
-            return Key { bytes: self.bytes };
+        match self.layout {
+            Layout::Reference => Key { bytes: self.bytes },
+            Layout::Tollgate => Key::bounded(self.bytes),
         }
-        let mut bytes = SmallVec::new();
-        bytes.push(HASHED);
-        bytes.extend_from_slice(blake3::hash(&self.bytes).as_bytes());
-        Key { bytes }
     }
 
     fn part(&mut self, text: &str) {
@@ -197,6 +227,18 @@ mod tests {
         let two = key("d", &[("a", &long), ("b", "")]);
         assert_eq!(one.as_bytes().len(), 33);
         assert_ne!(one, two);
+    }
+
+    #[test]
+    fn a_pool_and_a_return_have_names_that_nothing_else_has() {
+        let short = key("d", &[("a", "b")]);
+        let longest = key("d", &[("a", &"x".repeat(248))]);
+        assert_eq!(longest.as_bytes().len(), MAX_PLAIN);
+        let of_pools = [short.of_pool(), longest.of_pool(), short.of_pool().of_pool()];
+        assert_eq!(of_pools[1].as_bytes().len(), 33, "hashed");
+        let all = [short, longest, Key::of_return(&[0; 16]), Key::of_return(&[1; 16])];
+        let names: std::collections::HashSet<&Key> = all.iter().chain(&of_pools).collect();
+        assert_eq!(names.len(), 7);
     }
 
     #[test]

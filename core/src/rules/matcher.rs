@@ -9,7 +9,7 @@ use super::explain::MatchedBy;
 use super::key::{Key, KeyBuilder, Layout, Shared};
 use super::plan::{Asked, Plan, Slot};
 use super::query::{Descriptor, Override, Query};
-use super::spec::{Accuracy, Charge, DescriptorSpec, DomainSpec, OnFailure, RuleSpec};
+use super::spec::{Accuracy, Charge, DescriptorSpec, DomainSpec, OnFailure};
 use super::wildcard::Wildcards;
 use super::{Metric, MetricLevel, Rule};
 use crate::limit::{FixedWindow, Limit, Refused, Window};
@@ -138,6 +138,10 @@ impl Matcher {
                 return Err(BuildError::Domain(spec.name));
             }
         }
+        // the reference's servers count on the same keys and know no leases
+        if defaults.layout == Layout::Tollgate {
+            matcher.rules.iter_mut().for_each(Rule::divide);
+        }
         Ok(matcher)
     }
 
@@ -213,6 +217,7 @@ impl Matcher {
             path: format!("{name}.override").into(),
             name: "".into(),
             limit: Some(Limit::FixedWindow(window)),
+            lease: None,
             quota: limit.quota(),
             shadow: false,
             alternative: false,
@@ -342,30 +347,12 @@ impl Node {
                 alternative,
                 metadata,
                 metric,
-                ..rule_of(rule, rules.len(), &trail.text)
+                ..Rule::of(rule, rules.len(), &trail.text)
             });
             rules.len() - 1
         });
         let children = Level::build(descriptors, trail, rules)?;
         Ok(Node { composite: composite.into(), rule, shares, children })
-    }
-}
-
-fn rule_of(spec: RuleSpec, id: usize, path: &str) -> Rule {
-    Rule {
-        id,
-        path: path.into(),
-        name: spec.name.into(),
-        limit: spec.limit,
-        quota: spec.quota,
-        shadow: false,
-        alternative: false,
-        replaces: spec.replaces.into_iter().map(Into::into).collect(),
-        metadata: None,
-        on_failure: spec.on_failure,
-        accuracy: spec.accuracy,
-        max_hold: spec.max_hold,
-        metric: Metric::default(),
     }
 }
 

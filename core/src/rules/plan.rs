@@ -185,6 +185,12 @@ impl<'m> Plan<'m> {
         self.defaults.shadow || (self.defaults.alternative && self.slots.iter().any(no_limit))
     }
 
+    /// Whether anything is enforced; not with `SHADOW_MODE`.
+    #[must_use]
+    pub const fn enforced(&self) -> bool {
+        !self.defaults.shadow
+    }
+
     /// How the hits are charged together.
     #[must_use]
     pub const fn charge(&self) -> Charge {

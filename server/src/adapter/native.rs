@@ -4,6 +4,7 @@ mod admin;
 mod decode;
 mod encode;
 mod error;
+mod lease;
 mod read;
 mod server;
 mod stream;
@@ -23,6 +24,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 pub use self::admin::AdminService;
 pub use self::error::{Code, NotDecided};
+pub use self::lease::Leases;
 pub use self::server::NativeServer;
 use self::stream::Answers;
 use self::write::Told;
@@ -34,13 +36,14 @@ use crate::telemetry::metrics::{Answered, Api, ErrorKind};
 #[derive(Clone)]
 pub struct NativeService {
     engine: Arc<Engine>,
+    leases: Leases,
 }
 
 impl NativeService {
-    /// A service that asks `engine`.
+    /// A service that asks `engine`, whose limits `leases` are on.
     #[must_use]
-    pub fn new(engine: Arc<Engine>) -> NativeService {
-        NativeService { engine }
+    pub fn new(engine: Arc<Engine>, leases: Leases) -> NativeService {
+        NativeService { engine, leases }
     }
 
     /// Answers one check whose caller waits at most `deadline`, and counts it.
@@ -109,15 +112,26 @@ impl RateLimiter for NativeService {
         Ok(Response::new(Box::pin(answers)))
     }
 
-    async fn lease(&self, _: Request<wire::LeaseRequest>) -> Result<Response<wire::LeaseResponse>, Status> {
-        Err(Status::unimplemented("LEASE-PLACEHOLDER"))
+    async fn lease(
+        &self,
+        request: Request<wire::LeaseRequest>,
+    ) -> Result<Response<wire::LeaseResponse>, Status> {
+        let answer = self.leases.lease(request.get_ref(), deadline(request.metadata())).await;
+        let result = match &answer {
+            Ok(response) if response.granted > 0 => Answered::Ok,
+            Ok(_) => Answered::OverLimit,
+            Err(error) => Answered::Error(kind(error)),
+        };
+        self.engine.metrics().request(Api::Lease, result);
+        Ok(Response::new(answer?))
     }
 
     async fn return_lease(
         &self,
-        _: Request<wire::ReturnLeaseRequest>,
+        request: Request<wire::ReturnLeaseRequest>,
     ) -> Result<Response<wire::ReturnLeaseResponse>, Status> {
-        Err(Status::unimplemented("LEASE-PLACEHOLDER"))
+        let answer = self.leases.return_lease(request.get_ref(), deadline(request.metadata())).await;
+        Ok(Response::new(answer?))
     }
 }
 
@@ -126,9 +140,15 @@ fn answered(answer: &Result<wire::CheckResponse, NotDecided>) -> Answered {
     match answer {
         Ok(response) if response.allowed => Answered::Ok,
         Ok(_) => Answered::OverLimit,
-        Err(NotDecided::Store(_)) => Answered::Error(ErrorKind::Store),
-        Err(NotDecided::NoRules) => Answered::Error(ErrorKind::Service),
-        Err(NotDecided::Field { .. }) => Answered::Error(ErrorKind::Malformed),
+        Err(error) => Answered::Error(kind(error)),
+    }
+}
+
+const fn kind(error: &NotDecided) -> ErrorKind {
+    match error {
+        NotDecided::Store(_) => ErrorKind::Store,
+        NotDecided::NoRules => ErrorKind::Service,
+        NotDecided::Field { .. } => ErrorKind::Malformed,
     }
 }
 

@@ -57,7 +57,7 @@ fn line(rule: &Rule) -> String {
 
 /// Options that the reference does not know, where they are not as with the reference.
 fn extras(rule: &Rule) -> Vec<(&'static str, String)> {
-    let mut extras = rule.limit.as_ref().map(algorithm).unwrap_or_default();
+    let mut extras = rule.limit.as_ref().map(|limit| algorithm(limit, rule)).unwrap_or_default();
     let mut add = |name, differs: bool, value: &dyn ToString| {
         if differs {
             extras.push((name, value.to_string()));
@@ -70,14 +70,17 @@ fn extras(rule: &Rule) -> Vec<(&'static str, String)> {
     extras
 }
 
-fn algorithm(limit: &Limit) -> Vec<(&'static str, String)> {
+fn algorithm(limit: &Limit, rule: &Rule) -> Vec<(&'static str, String)> {
     match limit {
         Limit::FixedWindow(limit) => match limit.window() {
             Window::Epoch(_) => Vec::new(),
             Window::Anchored(_) => vec![("anchored", true.to_string())],
             Window::Calendar(calendar) => vec![("time_zone", calendar.zone().to_owned())],
         },
-        Limit::TokenBucket(limit) => named("token_bucket", Some(("burst", limit.burst()))),
+        // as the file has it: with what is set aside for leases
+        Limit::TokenBucket(limit) => {
+            named("token_bucket", Some(("burst", rule.capacity().unwrap_or(limit.burst()))))
+        }
         Limit::LeakyBucket(limit) => named("leaky_bucket", Some(("queue", limit.queue()))),
         Limit::SlidingWindow(_) => named("sliding_window", None),
         Limit::SlidingLog(_) => {
@@ -125,6 +128,7 @@ fn on_one_line(path: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use tollgate_core::lease::divide;
     use tollgate_core::limit::{FixedWindow, LeakyBucket, Rate, Refused, SlidingWindow, TokenBucket};
     use tollgate_core::rules::{Metric, Quota, Unit};
     use tollgate_core::time::Span;
@@ -137,6 +141,7 @@ mod tests {
             path: "shop.tenant_a.route".into(),
             name: "named".into(),
             limit,
+            lease: None,
             quota: Quota { requests_per_unit: 6, unit: Unit::Minute, multiplier: 1 },
             shadow: false,
             alternative: true,
@@ -196,6 +201,15 @@ mod tests {
 
         let anchored = rule(window(Window::Anchored(Span::from_secs(60))));
         assert_eq!(extra(&anchored), ", anchored: true");
+    }
+
+    #[test]
+    fn a_leased_bucket_shows_the_burst_of_its_file() {
+        let bucket = Limit::TokenBucket(TokenBucket::new(rate(), 5_000).unwrap());
+        let (left, lease) = divide(bucket, Accuracy::Leased);
+        assert_eq!(left.capacity(), 2_500);
+        let leased = Rule { lease, accuracy: Accuracy::Leased, ..rule(Some(left)) };
+        assert_eq!(extra(&leased), ", algorithm: token_bucket, burst: 5000, accuracy: leased");
     }
 
     #[test]

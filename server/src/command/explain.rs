@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 use std::process::ExitCode;
 
+use tollgate_core::lease::Terms;
 use tollgate_core::rules::{
     Defaults, Descriptor, Explanation, MatchedBy, Matcher, NoRule, Query, Rule, Walked,
 };
@@ -103,7 +104,10 @@ fn terms(rule: &Rule) -> String {
     let quota = rule.quota;
     let mut text =
         format!("{} per {} {}", quota.requests_per_unit, quota.multiplier, quota.unit.name().to_lowercase());
-    let _ = write!(text, ", {}, capacity {}", limit.algorithm(), limit.capacity());
+    let _ = write!(text, ", {}, capacity {}", limit.algorithm(), rule.capacity().unwrap_or(limit.capacity()));
+    if let Some(Terms::Pool(pool)) = &rule.lease {
+        let _ = write!(text, ", {} of it set aside for leases", pool.size());
+    }
     if rule.shadow {
         text.push_str(", shadow: counted, never enforced");
     }

@@ -2,6 +2,7 @@
 
 mod event;
 mod fallbacks;
+mod leases;
 mod meters;
 mod naming;
 mod series;
@@ -17,6 +18,8 @@ use tollgate_core::rules::{Decision, Descriptor, Hit, Matcher, Outcome, Query, R
 
 use self::event::Event;
 use self::fallbacks::Fallbacks;
+use self::leases::Leases;
+pub use self::leases::{LeaseResult, ReturnResult};
 pub use self::meters::Meters;
 use self::meters::Missed;
 pub(super) use self::meters::{Path, Registry};
@@ -60,6 +63,7 @@ pub(super) struct Counts {
     /// Requests that only the global shadow mode let pass.
     pub(super) shadowed: Striped<1>,
     pub(super) fallbacks: Fallbacks,
+    pub(super) leases: Leases,
     pub(super) requests: Requests,
     pub(super) durations: Durations,
     pub(super) opened: Opened,
@@ -121,6 +125,16 @@ impl Metrics {
                 self.counts.fallbacks.count(hit, *fault, after.as_ref().ok());
             }
         }
+    }
+
+    /// Counts one request for a lease and the tokens that it got.
+    pub fn leased(&self, result: LeaseResult, tokens: u64) {
+        self.counts.leases.leased(result, tokens);
+    }
+
+    /// Counts one lease that was given back and the tokens that came back with it.
+    pub fn lease_returned(&self, result: ReturnResult, tokens: u64) {
+        self.counts.leases.returned(result, tokens);
     }
 
     /// Counts one request. A request that a [`Metrics::rls_error`] ended is counted there.
@@ -211,6 +225,7 @@ impl Counts {
             unknown_domains: UnknownDomains::new(stripes),
             shadowed: Striped::new(stripes),
             fallbacks: Fallbacks::default(),
+            leases: Leases::new(stripes),
             requests: Requests::new(stripes),
             durations: Durations::new(unit, stripes),
             opened: Opened::default(),

@@ -3,6 +3,7 @@
 mod fallbacks;
 pub(super) mod family;
 mod instruments;
+mod leases;
 mod remote;
 mod rules;
 

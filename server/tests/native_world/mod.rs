@@ -11,7 +11,7 @@ use tollgate_proto::tollgate::v1::admin_client::AdminClient;
 use tollgate_proto::tollgate::v1::admin_server::AdminServer;
 use tollgate_proto::tollgate::v1::rate_limiter_client::RateLimiterClient;
 use tollgate_proto::tollgate::v1::rate_limiter_server::RateLimiterServer;
-use tollgate_server::adapter::native::{AdminService, NativeService};
+use tollgate_server::adapter::native::{AdminService, Leases, NativeService};
 use tollgate_server::admin::Writes;
 use tollgate_server::engine::Engine;
 use tonic::transport::{Channel, Server};
@@ -30,8 +30,9 @@ impl Native {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let writes = Arc::new(Writes::with(token));
+        let leases = Leases::new(engine.clone(), Leases::own_key());
         let server = Server::builder()
-            .add_service(RateLimiterServer::new(NativeService::new(engine.clone())))
+            .add_service(RateLimiterServer::new(NativeService::new(engine.clone(), leases)))
             .add_service(AdminServer::new(AdminService::new(engine, writes)))
             .serve_with_incoming(TcpListenerStream::new(listener));
         let serving = tokio::spawn(async move { server.await.unwrap() });

@@ -16,7 +16,7 @@ use tollgate_proto::envoy::service::ratelimit::v3::rate_limit_service_server::Ra
 use tollgate_proto::envoy::service::ratelimit::v3::{RateLimitRequest, RateLimitResponse};
 use tollgate_server::adapter::headers::{LimitHeaders, ResponseHeaders, Spelled};
 use tollgate_server::adapter::http::{Codec, HttpLimits, HttpState, routes};
-use tollgate_server::adapter::native::NativeService;
+use tollgate_server::adapter::native::{Leases, NativeService};
 use tollgate_server::adapter::rls::{Metadata, RlsOptions, RlsService};
 use tollgate_server::clock::ManualClock;
 use tollgate_server::config::compile::compile;
@@ -124,7 +124,8 @@ impl World {
             let domains = rules.matcher().domains().len();
             health.rules_loaded(domains > 0).now_or_never().unwrap();
         }
-        let native = NativeService::new(self.engine.clone());
+        let leases = Leases::new(self.engine.clone(), Leases::own_key());
+        let native = NativeService::new(self.engine.clone(), leases);
         let state = HttpState {
             engine: self.engine,
             rls: self.service,

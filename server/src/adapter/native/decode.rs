@@ -88,7 +88,7 @@ pub(super) fn question<'r>(
 }
 
 /// A time that is not negative, rounded down to microseconds; beyond what a [`Span`] holds is for ever.
-fn span(field: &'static str, wire: Option<&WireDuration>) -> Result<Option<Span>, NotDecided> {
+pub(super) fn span(field: &'static str, wire: Option<&WireDuration>) -> Result<Option<Span>, NotDecided> {
     let Some(&WireDuration { seconds, nanos }) = wire else { return Ok(None) };
     let (Ok(seconds), Ok(nanos @ 0..1_000_000_000)) = (u64::try_from(seconds), u32::try_from(nanos)) else {
         return Err(NotDecided::field(field, "must be a duration that is not negative"));

@@ -21,6 +21,7 @@ fn rule(name: &str, requests_per_unit: u32) -> Rule {
         path: "d.path".into(),
         name: name.into(),
         limit: None,
+        lease: None,
         quota: Quota { requests_per_unit, unit: Unit::Minute, multiplier: 1 },
         shadow: false,
         alternative: false,

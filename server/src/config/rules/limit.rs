@@ -1,5 +1,6 @@
 //! The `rate_limit` of a descriptor.
 
+use tollgate_core::lease::{self, MIN_CAPACITY, MIN_TTL};
 use tollgate_core::limit::{
     Calendar, FixedWindow, LeakyBucket, Limit, LimitError, Rate, Refused, SlidingLog, SlidingWindow,
     TokenBucket, Window,
@@ -72,7 +73,9 @@ pub(super) fn rule(nodes: &[&Node], reading: &Reading, file: &mut File<'_>) -> O
         check_charge(&map, reading, file);
         check_layout(&map, file);
         let terms = terms?;
-        (Some(terms.limit(&map, reading, file)?), terms.quota, terms.max_hold)
+        let limit = terms.limit(&map, reading, file)?;
+        check_leased(&limit, accuracy, &map, file);
+        (Some(limit), terms.quota, terms.max_hold)
     };
     let rule = RuleSpec { limit, quota, name, replaces, on_failure, accuracy, max_hold };
     (file.error_count() == before).then_some(rule)
@@ -211,6 +214,17 @@ fn check_charge(map: &Map<'_>, reading: &Reading, file: &mut File<'_>) {
         "charge: each is for fixed windows only: other algorithms never charge what they refuse".to_owned()
     };
     map.error_unless(fixed || !reading.explicit_each, "algorithm", text, file);
+}
+
+/// A limit may be of a kind that is leased and still too small, or too fast for what it holds.
+fn check_leased(limit: &Limit, accuracy: Accuracy, map: &Map<'_>, file: &mut File<'_>) {
+    if accuracy == Accuracy::Leased && lease::Terms::of(limit, accuracy).is_none() {
+        let text = format!(
+            "this limit is never leased: its capacity is below {MIN_CAPACITY}, or its rate brings more of it back \
+             within {MIN_TTL} than leases may hold"
+        );
+        map.warn("accuracy", text, file);
+    }
 }
 
 /// What the reference does not know it cannot count: it would go its own way on the shared counters.
