@@ -74,10 +74,10 @@ impl Reference {
             requests += if requested.api == Api::Rls { times } else { 0 };
             match requested.answered {
                 Answered::Error(ErrorKind::Service) if matches!(requested.api, Api::Rls | Api::Json) => {
-                    service += times
+                    service += times;
                 }
                 Answered::Error(ErrorKind::Store) if matches!(requested.api, Api::Rls | Api::Json) => {
-                    store += times
+                    store += times;
                 }
                 _ => {}
             }

@@ -33,22 +33,24 @@ descriptors:
     rate_limit: { unit: year, requests_per_unit: 2000 }
 ";
 
+/// Buys and checks until there is nothing to buy.
+async fn exhaust_alone(lessor: &Lessor, keys: &[&str], tokens: u64) -> u64 {
+    let mut sum = 0;
+    loop {
+        let leased = lessor.lease(keys, tokens).await;
+        sum += leased.granted + u64::from(lessor.check(keys, 1).await);
+        if leased.granted == 0 {
+            return sum;
+        }
+    }
+}
+
 /// Buys and checks from eight sides at once until nothing is left; returns what was had.
 async fn exhaust(lessor: &Arc<Lessor>, keys: &'static [&'static str]) -> u64 {
     let tasks: Vec<_> = (0..8_u64)
         .map(|side| {
             let lessor = lessor.clone();
-            tokio::spawn(async move {
-                let mut sum = 0;
-                loop {
-                    let leased = lessor.lease(keys, 100 + side).await;
-                    sum += leased.granted;
-                    sum += u64::from(lessor.check(keys, 1).await);
-                    if leased.granted == 0 {
-                        return sum;
-                    }
-                }
-            })
+            tokio::spawn(async move { exhaust_alone(&lessor, keys, 100 + side).await })
         })
         .collect();
     let mut sum = 0;
@@ -166,6 +168,13 @@ async fn without_a_store_there_are_no_leases() {
     assert_eq!((lessor.remaining("year").await, lessor.remaining("local").await), (1_950, 2_000));
 }
 
+fn lose(hit: &Hit<'_>, reply: &mut Result<tollgate_core::rules::Answer, Fault>) {
+    let lost = hit.key.as_bytes().ends_with(b"year=\x01v");
+    if lost && matches!(hit.ask.cost, tollgate_core::limit::Cost::Take(1..)) {
+        *reply = Err(Fault::Timeout);
+    }
+}
+
 /// A store whose charges of one counter get lost on the way, while looks and other counters work.
 struct Lossy(Arc<dyn Store>);
 
@@ -174,10 +183,7 @@ impl Store for Lossy {
         Box::pin(async move {
             let mut replies = self.0.charge(request).await;
             for (hit, reply) in request.hits.iter().zip(&mut replies) {
-                let lost = hit.key.as_bytes().ends_with(b"year=\x01v");
-                if lost && matches!(hit.ask.cost, tollgate_core::limit::Cost::Take(1..)) {
-                    *reply = Err(Fault::Timeout);
-                }
+                lose(hit, reply);
             }
             replies
         })

@@ -21,6 +21,7 @@ pub(super) struct Message {
 }
 
 /// What was decided, and how much of it is told.
+#[derive(Clone, Copy)]
 pub(super) struct Told<'d, 'm> {
     pub(super) decision: &'d Decision<'m>,
     pub(super) explain: bool,
