@@ -128,7 +128,7 @@ async fn who_asks_again_by_the_same_name_is_charged_once() {
 #[tokio::test]
 async fn a_turn_in_a_queue_is_told_at_once_and_bounded_by_what_the_caller_can_bear() {
     let (_world, native) = world().await;
-    let began = std::time::Instant::now();
+    let began = tokio::time::Instant::now();
     assert!(ask(&native, check(&["queue"])).await.wait.is_none(), "the first leaves at once");
     assert_eq!(millis(ask(&native, check(&["queue"])).await.wait), Some(100));
     let bears = |millis: i32| wire::CheckRequest {

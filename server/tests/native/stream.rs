@@ -37,7 +37,7 @@ impl Stream {
     async fn answers(&mut self, count: usize) -> HashMap<u64, Answer> {
         let mut answers = HashMap::new();
         while answers.len() < count {
-            let message = self.answers.message().await.unwrap().expect("the stream goes on");
+            let message = self.answers.message().await.unwrap().unwrap();
             for answer in message.answers {
                 assert!(answers.insert(answer.id, answer.answer.unwrap()).is_none(), "answered twice");
             }
