@@ -24,6 +24,7 @@
 mod config;
 mod count;
 mod event;
+pub mod fleet;
 mod manual;
 mod overdue;
 mod probes;

@@ -11,6 +11,15 @@ use crate::time::{Span, Time};
 ///
 /// It cannot be copied, so that a call is counted once. A permit that never comes back costs a probe of
 /// HALF_OPEN until its TTL, and nothing in CLOSED.
+///
+/// ```compile_fail,E0382
+/// # use tollgate_core::breaker::{Breaker, Config, Outcome};
+/// # use tollgate_core::time::Time;
+/// let breaker = Breaker::new(Config::default(), 1, Time::EPOCH).unwrap();
+/// let permit = breaker.admit(Time::EPOCH).unwrap();
+/// breaker.record(permit, Time::EPOCH, Outcome::Success);
+/// breaker.record(permit, Time::EPOCH, Outcome::Success); // the permit is spent
+/// ```
 #[derive(Debug, Eq, PartialEq)]
 #[must_use = "a call that is not recorded teaches the breaker nothing"]
 pub struct Permit {

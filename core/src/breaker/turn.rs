@@ -75,6 +75,12 @@ impl Breaker {
         self.cold.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Whether there is a transition that nobody has taken yet. One read.
+    #[must_use]
+    pub fn has_transitions(&self) -> bool {
+        self.waiting.load(Ordering::Acquire) > 0
+    }
+
     /// The oldest transition that nobody has taken yet; each is given out once. One read if there is none.
     #[must_use]
     pub fn take_transition(&self) -> Option<Transition> {
