@@ -11,7 +11,7 @@
 //!
 //! | for | layers |
 //! |---|---|
-//! | clients | [`CircuitBreakerLayer`], [`ConcurrencyLimitLayer`], [`ThrottleLayer`], [`PipelineLayer`], [`RetryLayer`], [`GateLayer`] |
+//! | clients | [`CircuitBreakerLayer`], [`ConcurrencyLimitLayer`], [`ThrottleLayer`], [`PipelineLayer`], [`RetryLayer`](retry::RetryLayer), [`GateLayer`] |
 //! | servers | [`LoadShedLayer`], [`DeadlineLayer`] |
 
 pub mod body;
@@ -19,6 +19,7 @@ pub mod breaker;
 pub mod deadline;
 pub mod guarded;
 pub mod pipeline;
+pub mod rate_limit;
 pub mod request;
 pub mod retry;
 pub mod server;

@@ -155,6 +155,7 @@ pub mod fallback;
 mod guard;
 pub mod hint;
 pub mod layer;
+pub mod limiter;
 pub mod pipeline;
 pub mod retry;
 pub mod shed;

@@ -2,10 +2,12 @@
 //! a seeded plan.
 
 mod fault;
+mod in_process;
 
 use std::time::Duration;
 
 pub use fault::{Fault, FaultError, FaultLayer, FaultPlan, Faulty};
+pub use in_process::{InProcessLimiter, InProcessLimiterBuilder, ServedLimiter};
 
 pub use crate::clock::ManualClock;
 

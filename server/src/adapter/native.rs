@@ -65,7 +65,7 @@ impl NativeService {
     fn answer_now(&self, check: &[u8], now: Time, tell: impl FnOnce(Told<'_, '_>)) -> bool {
         let rules = self.engine.rules();
         let Some((plain, rules)) = read::plain(check).zip(rules.as_deref()) else { return false };
-        let manner = Manner { now: Some(now), ..Manner::default() };
+        let manner = Manner { now: Some(now), answer_within: Some(plain.answer_within), id: None };
         let Some(Ok(decision)) = self.engine.decide_now(rules, &plain.query, manner) else { return false };
         let answered = if decision.allowed() { Answered::Ok } else { Answered::OverLimit };
         self.engine.metrics().request(Api::CheckStream, answered);

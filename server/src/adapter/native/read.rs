@@ -15,10 +15,12 @@ pub(super) struct Item<'m> {
     pub(super) check: Option<&'m [u8]>,
 }
 
-/// A check that only asks and takes: no id, no wait, no time-out of its own.
+/// A check without an id.
 pub(super) struct Plain<'m> {
     pub(super) query: Query<'m>,
     pub(super) explain: bool,
+    /// The store is not waited for any longer.
+    pub(super) answer_within: Span,
 }
 
 type Items<'m> = SmallVec<[Item<'m>; 64]>;
@@ -53,16 +55,21 @@ fn item(bytes: &[u8]) -> Option<Item<'_>> {
 
 /// A `CheckRequest`, if it is a plain one.
 pub(super) fn plain(bytes: &[u8]) -> Option<Plain<'_>> {
-    let mut plain = Plain { query: Query { waits_itself: true, ..Query::default() }, explain: false };
-    let (mut cost, mut refund) = (1, false);
+    let query = Query { waits_itself: true, ..Query::default() };
+    let mut plain = Plain { query, explain: false, answer_within: Span::MAX };
+    let (mut cost, mut refund, mut wait) = (1, false, None);
     for field in Fields(bytes) {
         match field? {
             (1, Value::Bytes(domain)) => plain.query.domain = text(domain)?,
             (2, Value::Bytes(bytes)) => plain.query.descriptors.push(descriptor(bytes)?),
             (3, Value::Number(number)) => cost = number,
             (4, Value::Number(number)) => refund = number != 0,
+            (6, Value::Bytes(_)) if wait.is_some() => return None,
+            (6, Value::Bytes(bytes)) => wait = Some(duration(bytes)?),
             (7, Value::Number(_)) => {}
             (8, Value::Number(number)) => plain.explain = number != 0,
+            (9, Value::Bytes(_)) if plain.answer_within != Span::MAX => return None,
+            (9, Value::Bytes(bytes)) => plain.answer_within = duration(bytes)?,
             (1..=9, _) => return None,
             _ => {}
         }
@@ -73,9 +80,24 @@ pub(super) fn plain(bytes: &[u8]) -> Option<Plain<'_>> {
         largest = largest.max(cost);
         descriptor.refund = refund;
     }
-    plain.query.patience = Span::MAX;
+    plain.query.patience = wait.unwrap_or(plain.answer_within);
     let usual = !plain.query.domain.is_empty() && (1..=16).contains(&plain.query.descriptors.len());
     (usual && largest <= i64::MAX as u64).then_some(plain)
+}
+
+/// A `google.protobuf.Duration` that is not negative.
+fn duration(bytes: &[u8]) -> Option<Span> {
+    let (mut seconds, mut nanos) = (0, 0);
+    for field in Fields(bytes) {
+        match field? {
+            (1, Value::Number(number)) => seconds = number,
+            (2, Value::Number(number)) => nanos = number,
+            (1 | 2, _) => return None,
+            _ => {}
+        }
+    }
+    let legal = seconds <= i64::MAX as u64 && nanos < 1_000_000_000;
+    legal.then(|| Span::from_wide(u128::from(seconds) * 1_000_000 + u128::from(nanos / 1_000)))
 }
 
 fn descriptor(bytes: &[u8]) -> Option<Descriptor<'_>> {

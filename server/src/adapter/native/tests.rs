@@ -100,20 +100,27 @@ fn check() -> impl Strategy<Value = wire::CheckRequest> {
     let descriptor =
         (vec(entry, 0..4), cost()).prop_map(|(entries, cost)| wire::Descriptor { entries, cost });
     let fields = (".{0,3}", vec(descriptor, 0..4), cost(), any::<bool>(), any::<bool>(), 0..5_i32);
-    let rest = (option::weighted(0.1, Just(vec![1, 2])), option::weighted(0.1, 0..9_i64));
-    (fields, rest).prop_map(|((domain, descriptors, cost, refund, explain, criticality), (id, wait))| {
-        wire::CheckRequest {
-            domain,
-            descriptors,
-            cost,
-            refund,
-            idempotency_key: id.unwrap_or_default(),
-            max_wait: wait.map(|seconds| prost_types::Duration { seconds, nanos: 0 }),
-            criticality,
-            explain,
-            timeout: None,
-        }
-    })
+    let duration = || {
+        let nanos = prop_oneof![Just(0), -2..2_000_000_000_i32];
+        option::weighted(0.3, (-1..9_i64, nanos))
+            .prop_map(|parts| parts.map(|(seconds, nanos)| prost_types::Duration { seconds, nanos }))
+    };
+    let rest = (option::weighted(0.1, Just(vec![1, 2])), duration(), duration());
+    (fields, rest).prop_map(
+        |((domain, descriptors, cost, refund, explain, criticality), (id, wait, timeout))| {
+            wire::CheckRequest {
+                domain,
+                descriptors,
+                cost,
+                refund,
+                idempotency_key: id.unwrap_or_default(),
+                max_wait: wait,
+                criticality,
+                explain,
+                timeout,
+            }
+        },
+    )
 }
 
 proptest! {
@@ -144,14 +151,14 @@ proptest! {
         }
         let generated = wire::CheckRequest::decode(&bytes[..]).unwrap();
         prop_assert_eq!(&generated, &check);
-        let usual = check.idempotency_key.is_empty() && check.max_wait.is_none();
+        let usual = check.idempotency_key.is_empty();
         match (decode::check(&generated, None), read::plain(&bytes)) {
             (Err(_), None) => {}
             (Ok(_), None) => prop_assert!(!usual, "a usual check has to be plain: {check:?}"),
             (Ok(slow), Some(fast)) => {
                 prop_assert!(usual && slow.id.is_none());
                 prop_assert_eq!(format!("{:?}", slow.query), format!("{:?}", fast.query));
-                prop_assert_eq!(fast.explain, check.explain);
+                prop_assert_eq!((fast.explain, fast.answer_within), (check.explain, slow.answer_within));
             }
             (Err(error), Some(_)) => prop_assert!(false, "{check:?} is no check: {error}"),
         }
