@@ -164,6 +164,12 @@ impl Lane {
     async fn read(&self, inbound: &mut Streaming<CheckStreamResponse>) -> Arc<str> {
         loop {
             match inbound.message().await {
+                // a server that is about to leave says so: nothing more is sent, what was sent is answered
+                Ok(Some(message)) if message.answers.is_empty() => {
+                    self.shared.waiting().ended = true;
+                    let _ = tokio::time::timeout(DRAIN, self.drain(inbound)).await;
+                    return "the server leaves".into();
+                }
                 Ok(Some(message)) => self.deliver(message),
                 Ok(None) => return "the stream has ended".into(),
                 Err(status) => return described(&status),

@@ -25,7 +25,7 @@ use tonic::{Request, Response, Status, Streaming};
 pub use self::admin::AdminService;
 pub use self::error::{Code, NotDecided};
 pub use self::lease::Leases;
-pub use self::server::NativeServer;
+pub use self::server::{Leaving, NativeServer};
 use self::stream::Answers;
 use self::write::Told;
 use super::rls::deadline;
@@ -103,9 +103,10 @@ impl RateLimiter for NativeService {
         &self,
         request: Request<Streaming<wire::CheckStreamRequest>>,
     ) -> Result<Response<Self::CheckStreamStream>, Status> {
+        let leaving = request.extensions().get::<Leaving>().cloned().unwrap_or_default();
         // for who serves the generated service; ours ([`NativeServer`]) never makes messages of the bytes
         let asked = request.into_inner().map_ok(|message| Bytes::from(message.encode_to_vec()));
-        let answers = Answers::new(self.clone(), asked).map(|message| {
+        let answers = Answers::new(self.clone(), asked, leaving.0).map(|message| {
             let decoded = wire::CheckStreamResponse::decode(&message?[..]);
             decoded.map_err(|error| Status::internal(error.to_string()))
         });

@@ -106,10 +106,16 @@ async fn serve_grpc(
         .keep_alive_interval(limits.keepalive_interval)
         .keep_alive_timeout(limits.keepalive_timeout)
         .auto_date_header(false);
-    let connection = builder.serve_connection(TokioIo::new(stream), services.grpc);
+    let leaving = CancellationToken::new();
+    let service = services.grpc.on(leaving.clone());
+    let connection = builder.serve_connection(TokioIo::new(stream), service);
     let age = limits.max_age.map(|age| jittered(age, limits.age_jitter_percent));
     let leave = async { if let Some(age) = age { sleep(age).await } else { pending().await } };
-    drive(connection, |connection| connection.graceful_shutdown(), leave, drain, limits.age_grace).await
+    let ask_to_end = |connection: Pin<&mut _>| {
+        leaving.cancel();
+        http2::Connection::graceful_shutdown(connection);
+    };
+    drive(connection, ask_to_end, leave, drain, limits.age_grace).await
 }
 
 async fn serve_http(

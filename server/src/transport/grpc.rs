@@ -5,13 +5,14 @@ use std::pin::Pin;
 
 use http::{HeaderMap, HeaderValue, Request, Response};
 use hyper::service::Service;
+use tokio_util::sync::CancellationToken;
 use tollgate_proto::envoy::service::ratelimit::v3::rate_limit_service_server::RateLimitServiceServer;
 use tonic::body::Body;
 use tonic::service::Routes;
 use tower::Service as _;
 
 use super::connection::{Body as Incoming, Never};
-use crate::adapter::native::{NativeServer, NativeService};
+use crate::adapter::native::{Leaving, NativeServer, NativeService};
 use crate::adapter::rls::RlsService;
 
 const RLS: &str = "/envoy.service.ratelimit.v3.RateLimitService/";
@@ -26,9 +27,17 @@ pub struct GrpcService {
     rls: RateLimitServiceServer<RlsService>,
     native: NativeServer,
     others: Routes,
+    leaving: Leaving,
 }
 
 impl GrpcService {
+    /// The same for one connection, whose calls are told by `leaving` that it is about to be closed.
+    #[must_use]
+    pub(super) fn on(mut self, leaving: CancellationToken) -> GrpcService {
+        self.leaving = Leaving(leaving);
+        self
+    }
+
     /// Serves `rls` and `native`, whose messages have at most `max_message_bytes`, and for every other path
     /// `others`.
     #[must_use]
@@ -42,7 +51,7 @@ impl GrpcService {
             .max_decoding_message_size(max_message_bytes)
             .accept_compressed(tonic::codec::CompressionEncoding::Gzip);
         let native = NativeServer::new(native, max_message_bytes);
-        GrpcService { rls, native, others: others.prepare() }
+        GrpcService { rls, native, others: others.prepare(), leaving: Leaving::default() }
     }
 }
 
@@ -51,7 +60,7 @@ impl Service<Request<Incoming>> for GrpcService {
     type Error = Never;
     type Future = Answer;
 
-    fn call(&self, request: Request<Incoming>) -> Answer {
+    fn call(&self, mut request: Request<Incoming>) -> Answer {
         if request.uri().path().starts_with(RLS) {
             let answer = self.rls.clone().call(request);
             return Box::pin(async move {
@@ -60,6 +69,7 @@ impl Service<Request<Incoming>> for GrpcService {
                 Ok(response)
             });
         }
+        request.extensions_mut().insert(self.leaving.clone());
         if request.uri().path().starts_with(NATIVE) {
             return Box::pin(self.native.clone().call(request));
         }

@@ -193,3 +193,21 @@ async fn nothing_is_left_of_a_stream_that_was_dropped() {
     let answered = store.answered.load(Relaxed);
     assert!(answered < 5_000, "{answered} of 5000 were still waiting, {held} hold the store");
 }
+
+#[tokio::test]
+async fn a_server_that_leaves_asks_first_and_answers_what_it_was_asked() {
+    let store = slow();
+    let world = World::over(store.clone(), RULES, NOW);
+    let (leaving, native) = Native::leaving(world.engine.clone()).await;
+    let mut stream = Stream::open(&native).await;
+    stream.ask(vec![item(1, check(&["three"]))]).await;
+    until("it is asked", || store.asked.load(Relaxed) == 1).await;
+    leaving.cancel();
+    assert!(stream.answers.message().await.unwrap().unwrap().answers.is_empty(), "it says so");
+    store.gate.add_permits(2);
+    assert!(allowed(&stream.answers(1).await[&1]), "what was asked is answered");
+    stream.ask(vec![item(2, check(&["three"]))]).await;
+    assert!(allowed(&stream.answers(1).await[&2]), "also what was on its way");
+    drop(stream.asks);
+    assert!(stream.answers.message().await.unwrap().is_none());
+}

@@ -6,12 +6,12 @@ use std::sync::Arc;
 
 use tokio::net::TcpListener;
 use tokio_stream::wrappers::TcpListenerStream;
+use tokio_util::sync::CancellationToken;
 use tollgate_proto::tollgate::v1 as wire;
 use tollgate_proto::tollgate::v1::admin_client::AdminClient;
 use tollgate_proto::tollgate::v1::admin_server::AdminServer;
 use tollgate_proto::tollgate::v1::rate_limiter_client::RateLimiterClient;
-use tollgate_proto::tollgate::v1::rate_limiter_server::RateLimiterServer;
-use tollgate_server::adapter::native::{AdminService, Leases, NativeService};
+use tollgate_server::adapter::native::{AdminService, Leases, Leaving, NativeServer, NativeService};
 use tollgate_server::admin::Writes;
 use tollgate_server::engine::Engine;
 use tonic::transport::{Channel, Server};
@@ -26,13 +26,28 @@ pub(crate) struct Native {
 }
 
 impl Native {
+    /// A server whose connections are about to be closed when the token is cancelled.
+    pub(crate) async fn leaving(engine: Arc<Engine>) -> (CancellationToken, Native) {
+        let leaving = CancellationToken::new();
+        (leaving.clone(), Native::serve_until(engine, "", leaving).await)
+    }
+
     pub(crate) async fn serve(engine: Arc<Engine>, token: &str) -> Native {
+        Native::serve_until(engine, token, CancellationToken::new()).await
+    }
+
+    async fn serve_until(engine: Arc<Engine>, token: &str, leaving: CancellationToken) -> Native {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let writes = Arc::new(Writes::with(token));
         let leases = Leases::new(engine.clone(), Leases::own_key());
+        let tell = move |mut request: http::Request<tonic::body::Body>| {
+            request.extensions_mut().insert(Leaving(leaving.clone()));
+            request
+        };
         let server = Server::builder()
-            .add_service(RateLimiterServer::new(NativeService::new(engine.clone(), leases)))
+            .layer(tower::util::MapRequestLayer::new(tell))
+            .add_service(NativeServer::new(NativeService::new(engine.clone(), leases), 4 << 20))
             .add_service(AdminServer::new(AdminService::new(engine, writes)))
             .serve_with_incoming(TcpListenerStream::new(listener));
         let serving = tokio::spawn(async move { server.await.unwrap() });

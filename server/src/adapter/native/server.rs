@@ -7,6 +7,7 @@ use std::task::{Context, Poll};
 
 use bytes::{Buf as _, BufMut as _, Bytes};
 use hyper::body::Body as HttpBody;
+use tokio_util::sync::CancellationToken;
 use tollgate_proto::tollgate::v1::rate_limiter_server::{RateLimiterServer, SERVICE_NAME};
 use tonic::body::Body;
 use tonic::codec::{
@@ -23,6 +24,10 @@ const STREAM: &str = "/tollgate.v1.RateLimiter/CheckStream";
 
 type Serving = Pin<Box<dyn Future<Output = Result<http::Response<Body>, Infallible>> + Send>>;
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// Cancelled when the connection that carries a call is about to be closed: an extension of requests.
+#[derive(Clone, Debug, Default)]
+pub struct Leaving(pub CancellationToken);
 
 /// The service.
 #[derive(Clone)]
@@ -65,19 +70,23 @@ where
             return Box::pin(self.calls.call(request));
         }
         let (service, max) = (self.service.clone(), self.max_message_bytes);
+        let leaving = request.extensions().get::<Leaving>().cloned().unwrap_or_default();
         Box::pin(async move {
             let mut gzip = EnabledCompressionEncodings::default();
             gzip.enable(CompressionEncoding::Gzip);
             let mut grpc = Grpc::new(Raw)
                 .apply_max_message_size_config(Some(max), None)
                 .apply_compression_config(gzip, EnabledCompressionEncodings::default());
-            Ok(grpc.streaming(Checks(service), request).await)
+            Ok(grpc.streaming(Checks { service, leaving }, request).await)
         })
     }
 }
 
 /// The stream's handler.
-struct Checks(NativeService);
+struct Checks {
+    service: NativeService,
+    leaving: Leaving,
+}
 
 impl StreamingService<Bytes> for Checks {
     type Response = Vec<u8>;
@@ -85,7 +94,8 @@ impl StreamingService<Bytes> for Checks {
     type Future = std::future::Ready<Result<Response<Self::ResponseStream>, Status>>;
 
     fn call(&mut self, request: Request<Streaming<Bytes>>) -> Self::Future {
-        std::future::ready(Ok(Response::new(Answers::new(self.0.clone(), request.into_inner()))))
+        let answers = Answers::new(self.service.clone(), request.into_inner(), self.leaving.0.clone());
+        std::future::ready(Ok(Response::new(answers)))
     }
 }
 

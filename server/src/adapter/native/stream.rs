@@ -12,6 +12,7 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use futures_util::stream::{FuturesUnordered, Stream, StreamExt as _};
 use prost::Message as _;
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tollgate_proto::tollgate::v1 as wire;
 use tonic::Status;
 
@@ -36,11 +37,14 @@ pub(super) struct Answers<S> {
     waiting: FuturesUnordered<Waiting>,
     /// Nothing more comes in, and how that ended.
     ended: Option<Result<(), Status>>,
+    /// The connection is about to be closed; `None` once the caller has been told.
+    leaving: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
 }
 
 impl<S: Stream<Item = Result<Bytes, Status>> + Unpin> Answers<S> {
-    pub(super) fn new(service: NativeService, incoming: S) -> Answers<S> {
-        Answers { service, incoming, waiting: FuturesUnordered::new(), ended: None }
+    pub(super) fn new(service: NativeService, incoming: S, leaving: CancellationToken) -> Answers<S> {
+        let leaving = Some(Box::pin(leaving.cancelled_owned()));
+        Answers { service, incoming, waiting: FuturesUnordered::new(), ended: None, leaving }
     }
 
     /// Answers that are there now.
@@ -134,6 +138,13 @@ impl<S: Stream<Item = Result<Bytes, Status>> + Unpin> Stream for Answers<S> {
         {
             self.ended = Some(Ok(()));
             return Poll::Ready(end.err().map(Err));
+        }
+        if let Some(leaving) = &mut self.leaving
+            && leaving.as_mut().poll(context).is_ready()
+        {
+            // no answers: the caller is asked to close its side
+            self.leaving = None;
+            return Poll::Ready(Some(Ok(Vec::new())));
         }
         Poll::Pending
     }
