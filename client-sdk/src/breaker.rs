@@ -20,7 +20,10 @@ use tollgate_core::breaker as core;
 use tollgate_core::time::{Span, Time};
 
 pub use builder::{CircuitBreakerBuilder, CircuitBreakerConfig, Recovery, SlidingWindow, Wait};
-pub use events::{EventListener, FleetGate, FleetOutcome, FleetTicket, FleetVerdict, Reason, Transition};
+pub use events::{
+    EventListener, FleetGate, FleetJoin, FleetMember, FleetOutcome, FleetTicket, FleetVerdict, LocalBreaker,
+    Reason, Transition,
+};
 pub use metrics::CircuitBreakerMetrics;
 #[cfg(feature = "otel")]
 pub use otel::TransitionCounter;
@@ -89,11 +92,18 @@ impl CircuitBreaker {
     }
 
     fn from_builder(builder: CircuitBreakerBuilder) -> Result<CircuitBreaker, ConfigError> {
+        let member = builder.member();
         let CircuitBreakerBuilder { name, config, clock, seed, listeners, fleet, initial } = builder;
         let core = core::Breaker::new(config.compile(initial)?, seed, clock.now())?;
         let (state, _) = watch::channel(events::state(initial));
         let (telling, rolls) = (Mutex::new(()), Rolls::new(seed));
-        Ok(CircuitBreaker(Arc::new(Inner { name, core, clock, state, listeners, telling, fleet, rolls })))
+        let fleet = fleet.map(|fleet| fleet.join(member)).transpose()?;
+        let inner = Inner { name, core, clock, state, listeners, telling, fleet, rolls };
+        let breaker = CircuitBreaker(Arc::new(inner));
+        if let Some(gate) = &breaker.0.fleet {
+            gate.attach(LocalBreaker::of(&breaker));
+        }
+        Ok(breaker)
     }
 
     /// Its name.
@@ -145,7 +155,9 @@ impl CircuitBreaker {
                 Ok(Admitted::new(now, self.0.core.admit(now).ok(), Some((ticket, true))))
             }
             FleetVerdict::Refuse { retry_after, .. } => {
-                Err(self.refusal(gate.state(), Some(duration(retry_after))))
+                // no wait at all: nobody knows how long it takes
+                let known = (!retry_after.is_zero()).then(|| duration(retry_after));
+                Err(self.refusal(gate.state(), known))
             }
             FleetVerdict::Seed { open_for } => {
                 self.0.core.open_for(now, open_for, Reason::Fleet);

@@ -1,8 +1,8 @@
 //! Rate limits, circuit breakers and backpressure for services.
 //!
 //! Everything is a cheap handle (`Clone`, `Send`, `Sync`), built once and shared; works on plain futures, and
-//! as tower layers for tonic, axum and reqwest. No task runs in the background, and nothing takes a lock on
-//! the way of a healthy call.
+//! as tower layers for tonic, axum and reqwest. No task runs in the background (but one for each
+//! [`fleet::FleetClient`]), and nothing takes a lock on the way of a healthy call.
 //!
 //! # A breaker
 //!
@@ -152,6 +152,7 @@ mod config;
 pub mod deadline;
 pub mod error;
 pub mod fallback;
+pub mod fleet;
 mod guard;
 pub mod hint;
 pub mod layer;

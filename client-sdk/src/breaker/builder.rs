@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use tollgate_core::breaker as core;
 
-use super::{CircuitBreaker, EventListener, FleetGate};
+use super::{CircuitBreaker, EventListener, FleetJoin, FleetMember};
 use crate::clock::{Clock, SystemClock, span};
 use crate::config::{ConfigError, seed, text};
 
@@ -258,7 +258,7 @@ pub struct CircuitBreakerBuilder {
     pub(super) clock: Arc<dyn Clock>,
     pub(super) seed: u64,
     pub(super) listeners: Vec<Arc<dyn EventListener>>,
-    pub(super) fleet: Option<Arc<dyn FleetGate>>,
+    pub(super) fleet: Option<Arc<dyn FleetJoin>>,
     pub(super) initial: core::Mode,
 }
 
@@ -343,9 +343,16 @@ impl CircuitBreakerBuilder {
     }
 
     /// Asks a breaker that the whole fleet shares before the local one; the stricter of both governs.
-    pub fn fleet(mut self, gate: Arc<dyn FleetGate>) -> Self {
-        self.fleet = Some(gate);
+    /// See [`FleetCircuit`](crate::fleet::FleetCircuit). Default: none.
+    pub fn fleet(mut self, fleet: impl FleetJoin) -> Self {
+        self.fleet = Some(Arc::new(fleet));
         self
+    }
+
+    pub(super) fn member(&self) -> FleetMember {
+        let (clock, seed) = (self.clock.clone(), self.seed);
+        let (base_wait, slow_after) = (self.config.wait_in_open.base, self.config.slow_call_duration);
+        FleetMember { clock, base_wait, slow_after, seed }
     }
 
     /// Starts with calls passing and judged, but never rejected: to try a configuration in production.

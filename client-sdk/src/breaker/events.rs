@@ -1,7 +1,8 @@
 //! Who is told when a breaker changes.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use tollgate_core::breaker as core;
 use tollgate_core::breaker::fleet::OutcomeKind;
@@ -10,8 +11,10 @@ use tollgate_core::time::{Span, Time};
 pub use tollgate_core::breaker::Reason;
 pub use tollgate_core::breaker::fleet::{FleetVerdict, Outcome as FleetOutcome, Ticket as FleetTicket};
 
+use super::{CircuitBreaker, Inner};
 use crate::classify::{Outcome, Verdict};
-use crate::clock::span;
+use crate::clock::{Clock, span};
+use crate::config::ConfigError;
 use crate::state::State;
 
 /// One change of a breaker.
@@ -102,6 +105,54 @@ pub trait FleetGate: fmt::Debug + Send + Sync + 'static {
 
     /// What the fleet's breaker is doing, for the errors of refused calls.
     fn state(&self) -> State;
+
+    /// A local breaker that asks this gate was built: what the fleet does may open or reset it.
+    fn attach(&self, _local: LocalBreaker) {}
+}
+
+/// A local breaker as its gate sees it. Does not keep it alive.
+#[derive(Clone, Debug)]
+pub struct LocalBreaker(Weak<Inner>);
+
+impl LocalBreaker {
+    pub(super) fn of(breaker: &CircuitBreaker) -> LocalBreaker {
+        LocalBreaker(Arc::downgrade(&breaker.0))
+    }
+
+    /// The breaker; `None` if nobody uses it any more.
+    #[must_use]
+    pub fn upgrade(&self) -> Option<CircuitBreaker> {
+        self.0.upgrade().map(CircuitBreaker)
+    }
+}
+
+/// What a gate has to know of the local breaker that it is for.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct FleetMember {
+    /// Where the breaker learns the time.
+    pub clock: Arc<dyn Clock>,
+    /// How long it stays open first.
+    pub base_wait: Duration,
+    /// Calls that take longer are slow, unless the fleet says otherwise.
+    pub slow_after: Option<Duration>,
+    /// For the gate's jitter.
+    pub seed: u64,
+}
+
+/// Gives a breaker its gate when it is built.
+pub trait FleetJoin: fmt::Debug + Send + Sync + 'static {
+    /// The gate.
+    ///
+    /// # Errors
+    /// There can be none: [`ConfigError`] names the field and its range.
+    fn join(&self, member: FleetMember) -> Result<Arc<dyn FleetGate>, ConfigError>;
+}
+
+impl<G: FleetGate> FleetJoin for Arc<G> {
+    fn join(&self, _: FleetMember) -> Result<Arc<dyn FleetGate>, ConfigError> {
+        Ok(self.clone())
+    }
 }
 
 /// How a call ended, for the fleet. A target that asks for less has failed a probe; other calls of that kind
