@@ -1,5 +1,6 @@
 //! The admin port: metrics, the rules in force, the state of the server, the log level.
 
+mod circuits;
 mod date;
 mod log;
 mod rlconfig;
@@ -16,8 +17,10 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use tokio::time::Instant;
 
+pub use self::circuits::CircuitsPage;
 pub(crate) use self::writes::Denied;
 pub use self::writes::Writes;
+pub(crate) use self::writes::same;
 use crate::config::watch::ConfigState;
 use crate::engine::Engine;
 use crate::store::Store;
@@ -26,8 +29,9 @@ use crate::telemetry::metrics::Metrics;
 use crate::telemetry::page;
 
 /// Every path of this port with its help, in order.
-const ENDPOINTS: [(&str, &str); 6] = [
+const ENDPOINTS: [(&str, &str); 7] = [
     ("/", "this list"),
+    ("/circuits", "circuits that this server owns as JSON, the first thousand"),
     ("/log", "log level: GET shows it, PUT ?level=debug changes it"),
     ("/metrics", "counters in Prometheus' text format"),
     ("/rlconfig", "print out the currently loaded configuration for debugging"),
@@ -47,6 +51,8 @@ pub struct Admin {
     pub log: LogHandle,
     /// The store.
     pub store: Arc<dyn Store>,
+    /// The circuits that this server owns.
+    pub circuits: CircuitsPage,
     /// Who may change anything.
     pub writes: Writes,
 }
@@ -65,6 +71,7 @@ pub fn routes(admin: Admin) -> Router {
         async |served: Shared, headers: HeaderMap, query: Query<_>| log::change(served, &headers, query);
     Router::new()
         .route("/", get(list))
+        .route("/circuits", get(circuits::show))
         .route("/log", get(log::show).put(change).post(change))
         .route("/metrics", get(async |State(served): Shared| metrics(served.admin.metrics.clone()).await))
         .route("/rlconfig", get(rlconfig::show))

@@ -1,5 +1,7 @@
 //! Wiring: one function per part, in the order in which they are needed.
 
+mod breaker;
+mod native;
 mod store;
 
 use std::future::Future;
@@ -13,7 +15,6 @@ use tokio::sync::mpsc::Receiver;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tollgate_core::rules::Defaults;
-use tollgate_proto::tollgate::v1::admin_server::AdminServer;
 use tonic::service::Routes;
 use tonic_health::pb::health_server::HealthServer;
 use tonic_health::server::{HealthReporter, HealthService};
@@ -21,9 +22,10 @@ use tonic_health::server::{HealthReporter, HealthService};
 use self::store::Stores;
 use crate::adapter::headers::{LimitHeaders, ResponseHeaders, Spelled};
 use crate::adapter::http::{self, Codec, HttpLimits, HttpState};
-use crate::adapter::native::{AdminService, Leases, NativeService};
+use crate::adapter::native::NativeService;
 use crate::adapter::rls::{Metadata, RlsOptions, RlsService};
 use crate::admin::{self, Admin, Writes};
+use crate::breaker::Breakers;
 use crate::clock::{Clock, SystemClock};
 use crate::config::location::Location;
 use crate::config::settings::{self, Effective, Settings};
@@ -110,13 +112,20 @@ pub async fn run(app: App, shutdown: impl Future<Output = ()>) -> anyhow::Result
     let parts = Parts::build(&effective, clock)?;
     let background = CancellationToken::new();
     parts.stores.meet(&settings.store.redis, &parts.health).await?;
+    let redis = parts.stores.redis();
+    let breakers = breaker::build(&settings, redis, &listeners.grpc, &*parts.clock).await?;
+    parts.metrics.watch_breakers({
+        let breakers = breakers.clone();
+        move || breakers.figures()
+    });
     parts.load_rules(&background, reload).await;
+    spawn(&background, breakers.clone().keep());
 
-    let serving = Serving::start(&settings, &parts)?;
+    let serving = Serving::start(&settings, &parts, &breakers)?;
     tracing::info!("{}", parts.stores.describe());
     announce(&settings, &listeners)?;
     let writes = Writes::with(settings.admin.token.reveal());
-    let admin = admin::routes(parts.admin(log, writes));
+    let admin = admin::routes(parts.admin(log, writes, &breakers));
     spawn_web(&background, listeners.admin, admin)?;
     if let Some(listener) = listeners.metrics {
         let page = admin::metrics_routes(parts.metrics.clone(), &settings.metrics.prometheus_path);
@@ -132,6 +141,7 @@ pub async fn run(app: App, shutdown: impl Future<Output = ()>) -> anyhow::Result
     parts.health.drain().await;
     tokio::time::sleep(settings.shutdown.drain_delay).await;
     parts.health.end_watches().await;
+    breakers.close();
     serving.finish(accepting).await?;
     background.cancel();
     parts.stores.leave().await;
@@ -188,8 +198,10 @@ impl Parts {
         spawn(background, self.stores.clone().keep(self.clock.clone()));
     }
 
-    fn admin(&self, log: LogHandle, writes: Writes) -> Admin {
+    fn admin(&self, log: LogHandle, writes: Writes, breakers: &Arc<Breakers>) -> Admin {
+        let breakers = breakers.clone();
         Admin {
+            circuits: Arc::new(move || breakers.page()),
             engine: self.engine.clone(),
             metrics: self.metrics.clone(),
             config: self.state.clone(),
@@ -210,26 +222,24 @@ struct Serving {
 type Accepting = [JoinHandle<()>; 2];
 
 impl Serving {
-    fn start(settings: &Settings, parts: &Parts) -> anyhow::Result<Serving> {
+    fn start(settings: &Settings, parts: &Parts, breakers: &Arc<Breakers>) -> anyhow::Result<Serving> {
         let drain = CancellationToken::new();
-        let writes = Arc::new(Writes::with(settings.admin.token.reveal()));
-        let native_admin = AdminServer::new(AdminService::new(parts.engine.clone(), writes));
         let others = Routes::new(parts.health_service.clone())
-            .add_service(native_admin)
+            .add_service(native::admin(settings, &parts.engine))
             .add_service(reflection().build_v1()?)
             .add_service(reflection().build_v1alpha()?);
-        let leases = Leases::new(parts.engine.clone(), Leases::own_key());
+        let native = native::service(settings, &parts.engine);
+        let others = breaker::add(others, breakers, settings.grpc.max_message_bytes as usize);
         let http = HttpOptions::of(settings)?;
         let rls = Arc::new(rls_options(settings)?);
         let authorities = watched_authorities(&parts.metrics);
         let services = || {
             let rls = RlsService::new(parts.engine.clone(), rls.clone());
             let max_message_bytes = settings.grpc.max_message_bytes as usize;
-            let native = NativeService::new(parts.engine.clone(), leases.clone());
             let grpc = GrpcService::new(rls.clone(), native.clone(), max_message_bytes, others.clone());
             let (authorities, metrics) = (authorities.clone(), parts.metrics.clone());
             let warm = parts.stores.clone().warm();
-            Services { grpc, http: http.routes(parts, rls, native), authorities, metrics, warm }
+            Services { grpc, http: http.routes(parts, rls, native.clone()), authorities, metrics, warm }
         };
         let limits = connection_limits(settings);
         let workers =

@@ -23,6 +23,33 @@ impl Clock for SystemClock {
     }
 }
 
+/// A clock that only goes forwards, whatever is done to the wall clock: it begins with what that shows.
+#[derive(Clone, Copy, Debug)]
+pub struct Steady {
+    base: Time,
+    began: tokio::time::Instant,
+}
+
+impl Steady {
+    /// A clock that shows `now` now.
+    #[must_use]
+    pub fn new(now: Time) -> Steady {
+        Steady { base: now, began: tokio::time::Instant::now() }
+    }
+
+    /// When the clock will show `time`.
+    #[must_use]
+    pub fn instant(&self, time: Time) -> tokio::time::Instant {
+        self.began + std::time::Duration::from_micros((time - self.base).as_micros())
+    }
+}
+
+impl Clock for Steady {
+    fn now(&self) -> Time {
+        self.base + Span::from_wide(self.began.elapsed().as_micros())
+    }
+}
+
 /// A clock that stands still until it is moved: for tests.
 #[derive(Debug, Default)]
 pub struct ManualClock(AtomicU64);

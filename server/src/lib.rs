@@ -5,6 +5,7 @@
 pub mod adapter;
 pub mod admin;
 pub mod app;
+pub mod breaker;
 pub mod cli;
 pub mod clock;
 pub mod command;

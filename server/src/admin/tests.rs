@@ -50,7 +50,8 @@ fn admin(writes: Writes) -> Admin {
         metrics.clone(),
     );
     let log = log::init(&Log::default());
-    Admin { engine: Arc::new(engine), metrics, config: Arc::default(), log, store, writes }
+    let circuits: CircuitsPage = Arc::new(|| Value::Array(Vec::new()));
+    Admin { engine: Arc::new(engine), metrics, config: Arc::default(), log, store, circuits, writes }
 }
 
 fn limited(key: &str, requests_per_unit: u32) -> DescriptorSpec {

@@ -98,6 +98,11 @@ impl Stores {
         );
     }
 
+    /// The store in Redis, if it is that.
+    pub(super) fn redis(&self) -> Option<Arc<RedisStore>> {
+        self.redis.clone()
+    }
+
     /// Says goodbye: the other servers need not count on this one any more.
     pub(super) async fn leave(&self) {
         if let Some(redis) = &self.redis

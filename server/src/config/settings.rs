@@ -5,6 +5,7 @@
 //! environment itself. `server/config/tollgate.toml` lists every setting.
 
 mod auth;
+mod breaker;
 mod check;
 pub mod duration;
 mod environment;
@@ -28,6 +29,7 @@ mod text;
 use serde::{Deserialize, Serialize};
 
 pub use auth::{Auth, AuthEntry, AuthMapping, Source};
+pub use breaker::{Breaker, BreakerMode, CircuitRule, CompiledRule, Flaw, Peers, Thresholds};
 pub use environment::Environment;
 pub use flags::Flags;
 pub use listen::{Admin, Grpc, Http};
@@ -66,6 +68,10 @@ pub struct Settings {
     pub store: Store,
     /// Forward-auth.
     pub auth: Auth,
+    /// Circuits that a fleet shares.
+    pub breaker: Breaker,
+    /// The other servers.
+    pub peers: Peers,
     /// The log.
     pub log: Log,
     /// How a server leaves.

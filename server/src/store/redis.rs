@@ -7,6 +7,7 @@
 mod check;
 mod dial;
 mod fault;
+mod fleet;
 mod gate;
 mod groups;
 mod key;
@@ -32,6 +33,7 @@ use tollgate_core::time::Time;
 pub use self::check::{Found, Unusable};
 use self::dial::Dialer;
 pub use self::dial::{Access, Login, Place, Target, Tls};
+pub use self::fleet::{Forced, Roll};
 use self::lane::Lanes;
 use self::send::Sender;
 use super::{Charging, Clearing, Forgetting, Replies, Request, Store, Usage};
@@ -63,6 +65,8 @@ pub struct RedisStore {
     servers: Servers,
     /// A random number that tells this server from the others.
     me: u64,
+    /// What it tells the others of itself.
+    fleet: fleet::Fleet,
 }
 
 impl RedisStore {
@@ -76,7 +80,7 @@ impl RedisStore {
         let sender = Arc::new(Sender::new(options, Arc::new(lanes), clock));
         // the standard library's hasher is keyed by the system's randomness
         let me = std::hash::RandomState::new().hash_one(std::process::id());
-        Ok(RedisStore { sender, servers, me })
+        Ok(RedisStore { sender, servers, me, fleet: fleet::Fleet::default() })
     }
 
     /// Whether some server of Redis was answering when last asked.

@@ -30,6 +30,7 @@ pub(super) use self::serving::{Durations, Loads, Opened, Requests};
 use self::split::NearRatio;
 use super::meter::{Striped, Stripes};
 use super::page::Page;
+pub(super) use crate::breaker::BreakerFigures as BreakerSeries;
 use crate::config::ruleset::Ruleset;
 use crate::store::{Replies, Store};
 
@@ -77,13 +78,17 @@ pub(super) struct Counts {
 pub(super) struct Watched {
     pub(super) store: OnceLock<Arc<dyn Store>>,
     pub(super) authorities: OnceLock<Box<dyn Fn() -> Authorities + Send + Sync>>,
+    pub(super) breakers: OnceLock<Box<dyn Fn() -> BreakerSeries + Send + Sync>>,
 }
 
 impl fmt::Debug for Watched {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let usage = self.store.get().map(|store| store.usage());
         let authorities = self.authorities.get().map(|read| read());
-        f.debug_struct("Watched").field("usage", &usage).field("authorities", &authorities).finish()
+        f.debug_struct("Watched")
+            .field("usage", &usage)
+            .field("authorities", &authorities)
+            .finish_non_exhaustive()
     }
 }
 
@@ -189,6 +194,11 @@ impl Metrics {
     /// Shows from now on what `read` says of authorities; the first one stays.
     pub fn watch_authorities(&self, read: impl Fn() -> Authorities + Send + Sync + 'static) {
         let _first_stays = self.counts.watched.authorities.set(Box::new(read));
+    }
+
+    /// Shows from now on what `read` says of circuits; the first one stays.
+    pub fn watch_breakers(&self, read: impl Fn() -> BreakerSeries + Send + Sync + 'static) {
+        let _first_stays = self.counts.watched.breakers.set(Box::new(read));
     }
 
     /// Open connections by kind.

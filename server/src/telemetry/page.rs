@@ -1,5 +1,6 @@
 //! The metrics page, in Prometheus' text format.
 
+mod breakers;
 mod fallbacks;
 pub(super) mod family;
 mod instruments;

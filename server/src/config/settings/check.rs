@@ -5,12 +5,13 @@ use super::listen::Grpc;
 use super::origin::{Origin, Origins};
 use super::problem::Problem;
 use super::text::Host;
-use super::{Rules, Settings, redis};
+use super::{Rules, Settings, breaker, redis};
 
 /// Everything that is wrong with settings whose values are sound one by one.
 pub(super) fn problems(settings: &Settings, origins: &Origins) -> Vec<Problem> {
     let mut problems = Vec::new();
     problems.extend(redis::problems(&settings.store, origins));
+    problems.extend(breaker::problems(&settings.breaker, &settings.peers, origins));
     problems.extend(keepalive(&settings.grpc, origins));
     problems.extend(shared_ports(settings, origins));
     problems.extend(mappings(&settings.auth, origins));
@@ -21,6 +22,7 @@ pub(super) fn problems(settings: &Settings, origins: &Origins) -> Vec<Problem> {
 pub(super) fn warnings(settings: &Settings, origins: &Origins) -> Vec<String> {
     let mut warnings = overruled(&settings.rules, origins);
     warnings.extend(redis::warnings(&settings.store, origins));
+    warnings.extend(breaker::warnings(&settings.peers, &settings.store, origins));
     warnings
 }
 

@@ -20,6 +20,7 @@ pub(super) enum Allowed {
     Switch,
     Whole(RangeInclusive<u64>),
     Ratio,
+    Number(RangeInclusive<f64>),
     Duration,
     Text,
     Secret,
@@ -41,6 +42,11 @@ const MAPPING: Allowed = Allowed::Tree(
      method, path, host, client_ip or const:TEXT",
 );
 
+const CIRCUITS: Allowed = Allowed::Tree(
+    "a list of tables such as [{target = \"pay*\", mode = \"enforce\", min_volume = 50}] with namespace, target, \
+     shard, operation, mode and any name of breaker.defaults",
+);
+
 /// All settings, except the mappings of single domains: these are `auth.domains.NAME.descriptors`.
 pub(super) const FIELDS: &[Field] = &[
     field("admin.host", HOST),
@@ -48,6 +54,44 @@ pub(super) const FIELDS: &[Field] = &[
     field("admin.token", Allowed::Secret),
     field("auth.default.descriptors", MAPPING),
     field("auth.deny_status", Allowed::Whole(400..=599)),
+    field("breaker.circuits", CIRCUITS),
+    field("breaker.defaults.adopt_for", Allowed::Duration),
+    field("breaker.defaults.attempt_timeout", Allowed::Duration),
+    field("breaker.defaults.failure_rate", Allowed::Ratio),
+    field("breaker.defaults.half_open_max", Allowed::Duration),
+    field("breaker.defaults.lease", Allowed::Duration),
+    field("breaker.defaults.min_volume", Allowed::Whole(1..=1_000_000)),
+    field("breaker.defaults.open_cap", Allowed::Duration),
+    field("breaker.defaults.open_jitter", Allowed::Ratio),
+    field("breaker.defaults.open_max", Allowed::Duration),
+    field("breaker.defaults.open_multiplier", Allowed::Number(1.0..=10.0)),
+    field("breaker.defaults.open_wait", Allowed::Duration),
+    field("breaker.defaults.permit_grace", Allowed::Duration),
+    field("breaker.defaults.plain_below", Allowed::Whole(1..=1_000)),
+    field("breaker.defaults.probe_failure_rate", Allowed::Ratio),
+    field("breaker.defaults.probes", Allowed::Whole(1..=1_000)),
+    field("breaker.defaults.quorum_min", Allowed::Whole(1..=1_000)),
+    field("breaker.defaults.quorum_share", Allowed::Ratio),
+    field("breaker.defaults.ramp_bad", Allowed::Ratio),
+    field("breaker.defaults.ramp_every", Allowed::Duration),
+    field("breaker.defaults.ramp_keep", Allowed::Ratio),
+    field("breaker.defaults.ramp_min_samples", Allowed::Whole(1..=1_000_000)),
+    field("breaker.defaults.ramp_start", Allowed::Ratio),
+    field("breaker.defaults.ramp_step", Allowed::Ratio),
+    field("breaker.defaults.reopen_min_samples", Allowed::Whole(1..=1_000_000)),
+    field("breaker.defaults.reopen_rate", Allowed::Ratio),
+    field("breaker.defaults.report_interval", Allowed::Duration),
+    field("breaker.defaults.short_failure_rate", Allowed::Ratio),
+    field("breaker.defaults.short_window", Allowed::Duration),
+    field("breaker.defaults.slow_after", Allowed::Duration),
+    field("breaker.defaults.slow_floor", Allowed::Duration),
+    field("breaker.defaults.slow_rate", Allowed::Ratio),
+    field("breaker.defaults.weight_cap", Allowed::Ratio),
+    field("breaker.defaults.window", Allowed::Duration),
+    field("breaker.max_circuits", Allowed::Whole(1..=1_000_000)),
+    field("breaker.max_keys_per_client", Allowed::Whole(1..=100_000)),
+    field("breaker.max_reporters", Allowed::Whole(8..=65_536)),
+    field("breaker.mode", Allowed::Form("metrics_only, enforce or off")),
     field("grpc.host", HOST),
     field("grpc.initial_connection_window_bytes", WINDOW),
     field("grpc.initial_stream_window_bytes", WINDOW),
@@ -75,6 +119,8 @@ pub(super) const FIELDS: &[Field] = &[
     field("metrics.response_time_as_milliseconds", Allowed::Switch),
     field("mode.quota", Allowed::Switch),
     field("mode.shadow", Allowed::Switch),
+    field("peers.advertise", Allowed::Form("host:port or nothing")),
+    field("peers.token", Allowed::Secret),
     field("response.dynamic_metadata", Allowed::Switch),
     field("response.headers_enabled", Allowed::Switch),
     field("response.limit_header", HEADER),
@@ -166,7 +212,9 @@ impl Allowed {
         match self {
             Allowed::Switch => switch(text).map(Value::from),
             Allowed::Whole(_) => whole(text).map(Value::from),
-            Allowed::Ratio => text.parse::<f64>().ok().filter(|ratio| ratio.is_finite()).map(Value::from),
+            Allowed::Ratio | Allowed::Number(_) => {
+                text.parse::<f64>().ok().filter(|ratio| ratio.is_finite()).map(Value::from)
+            }
             Allowed::Tree(_) => serde_json::from_str(text).ok(),
             Allowed::Duration | Allowed::Text | Allowed::Secret | Allowed::Form(_) => Some(Value::from(text)),
         }
@@ -178,6 +226,7 @@ impl Allowed {
             Allowed::Switch => value.is_boolean(),
             Allowed::Whole(range) => value.as_u64().is_some_and(|number| range.contains(&number)),
             Allowed::Ratio => value.as_f64().is_some_and(|number| (0.0..=1.0).contains(&number)),
+            Allowed::Number(range) => value.as_f64().is_some_and(|number| range.contains(&number)),
             Allowed::Duration => value.as_str().and_then(duration::parse).is_some(),
             Allowed::Text | Allowed::Secret | Allowed::Form(_) => value.is_string(),
             Allowed::Tree(_) => value.is_array() || value.is_object(),
@@ -192,6 +241,7 @@ impl fmt::Display for Allowed {
             Allowed::Switch => write!(f, "true or false"),
             Allowed::Whole(range) => write!(f, "a whole number from {} to {}", range.start(), range.end()),
             Allowed::Ratio => write!(f, "a number from 0 to 1"),
+            Allowed::Number(range) => write!(f, "a number from {} to {}", range.start(), range.end()),
             Allowed::Duration => write!(f, "a duration such as 500ms, 1m30s or 24h"),
             Allowed::Text | Allowed::Secret => write!(f, "text"),
             Allowed::Form(words) | Allowed::Tree(words) => write!(f, "{words}"),

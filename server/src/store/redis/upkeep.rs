@@ -8,6 +8,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 use tollgate_core::rules::Hit;
 use tollgate_core::time::Time;
 
+use super::fleet::Believed;
 use super::lane::{Probing, fault_of};
 use super::{RedisStore, fault};
 use crate::fallback::Servers;
@@ -16,7 +17,7 @@ use crate::store::Fault;
 /// How often a server says that it lives.
 const BEAT: Duration = Duration::from_secs(2);
 /// Without a sign of life for this long a server counts no more, in microseconds.
-const ALIVE: i64 = 6_000_000;
+pub(super) const ALIVE: i64 = 6_000_000;
 /// Keys that one step of a removal looks at.
 const SCANNED: usize = 1_000;
 
@@ -54,12 +55,12 @@ impl RedisStore {
     pub async fn keep_up(&self) {
         let me = self.name();
         let mut probing: Option<Probing> = None;
-        let mut counted = Counted::default();
+        let (mut counted, mut believed) = (Counted::default(), Believed::default());
         let mut beats = interval(BEAT);
         beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             beats.tick().await;
-            match self.beat(&me, &mut probing).await {
+            match self.beat(&me, &mut probing, &mut believed).await {
                 Ok(seen) => counted.note(seen, &self.servers),
                 Err(fault) => {
                     // the count of before is the best there is
@@ -79,11 +80,13 @@ impl RedisStore {
         let key = self.servers_key();
         let slot = super::key::slot(key.as_bytes());
         let gone = self.step(&mut probing, slot, command("ZREM", &[&key, &self.name()])).await;
-        gone.map(|_| ()).map_err(|error| fault::of(&error))
+        gone.map_err(|error| fault::of(&error))?;
+        self.part(&mut probing).await.map_err(|error| fault::of(&error))
     }
 
     /// The name of this server among the others.
-    fn name(&self) -> String {
+    #[must_use]
+    pub fn name(&self) -> String {
         format!("{:016x}", self.me)
     }
 
@@ -95,14 +98,22 @@ impl RedisStore {
         }
     }
 
-    async fn beat(&self, me: &str, kept: &mut Option<Probing>) -> Result<Seen, Fault> {
+    async fn beat(
+        &self,
+        me: &str,
+        kept: &mut Option<Probing>,
+        believed: &mut Believed,
+    ) -> Result<Seen, Fault> {
         let mut probing = match kept.take() {
             Some(probing) => probing,
             None => self.sender.lanes.probe().await.map_err(|error| fault_of(&error))?,
         };
         self.sender.refresh(&mut probing).await?;
         let servers = self.count_servers(me, &mut probing).await.map_err(|error| fault::of(&error))?;
-        *kept = Some(probing);
+        match self.meet(&mut probing, believed).await {
+            Ok(()) => *kept = Some(probing),
+            Err(fault) => tracing::debug!(cause = fault.name(), "cannot look for the other servers"),
+        }
         Ok(servers)
     }
 
@@ -123,14 +134,19 @@ impl RedisStore {
         let patience = self.sender.call_timeout();
         let (added, servers): (u64, u64) = timeout(patience, probing.link().transaction(&beat))
             .await
-            .unwrap_or_else(|_| Err(RedisError::from(std::io::Error::from(std::io::ErrorKind::TimedOut))))?;
+            .unwrap_or_else(|_| Err(timed_out()))?;
         Ok(Seen { servers, added: added > 0 })
     }
 
-    async fn step(&self, probing: &mut Probing, slot: u16, command: Cmd) -> Result<Value, RedisError> {
+    pub(super) async fn step(
+        &self,
+        probing: &mut Probing,
+        slot: u16,
+        command: Cmd,
+    ) -> Result<Value, RedisError> {
         match timeout(self.sender.call_timeout(), probing.link().send(slot, command)).await {
             Ok(result) => result,
-            Err(_) => Err(RedisError::from(std::io::Error::from(std::io::ErrorKind::TimedOut))),
+            Err(_) => Err(timed_out()),
         }
     }
 
@@ -150,7 +166,8 @@ impl RedisStore {
         Ok(())
     }
 
-    /// Removes every key that begins with our prefix, and no other. Returns how many there were.
+    /// Removes every key that begins with our prefix, and no other; circuits that people have forced stay so.
+    /// Returns how many there were.
     ///
     /// # Errors
     /// A server cannot be asked, or there is no prefix, so that ours cannot be told from others'.
@@ -176,13 +193,14 @@ impl RedisStore {
         place: Option<&(String, u16)>,
     ) -> Result<u64, RedisError> {
         let pattern = format!("{}*", glob_escaped(&self.sender.options.prefix));
+        let forced = self.fleet_key("overrides").into_bytes();
         let (mut cursor, mut removed) = (0_u64, 0);
         loop {
             let mut scan = cmd("SCAN");
             scan.arg(cursor).arg("MATCH").arg(&pattern).arg("COUNT").arg(SCANNED);
             let answer = at(probing, place, scan).await?;
             let (next, keys) = <(u64, Vec<Vec<u8>>)>::from_redis_value(answer)?;
-            for key in keys {
+            for key in keys.into_iter().filter(|key| *key != forced) {
                 let mut unlink = cmd("UNLINK");
                 unlink.arg(key);
                 removed += u64::from_redis_value(at(probing, place, unlink).await?)?;
@@ -202,7 +220,11 @@ async fn at(probing: &mut Probing, place: Option<&(String, u16)>, command: Cmd) 
     }
 }
 
-fn command(name: &str, arguments: &[&str]) -> Cmd {
+pub(super) fn timed_out() -> RedisError {
+    RedisError::from(std::io::Error::from(std::io::ErrorKind::TimedOut))
+}
+
+pub(super) fn command(name: &str, arguments: &[&str]) -> Cmd {
     let mut command = cmd(name);
     command.arg(arguments);
     command

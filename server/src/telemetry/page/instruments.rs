@@ -9,7 +9,7 @@ use opentelemetry::metrics::{AsyncInstrument, Meter, MeterProvider};
 use opentelemetry::{KeyValue, Value};
 use opentelemetry_sdk::metrics::SdkMeterProvider;
 
-use super::{leases, remote};
+use super::{breakers, leases, remote};
 use crate::store::Usage;
 use crate::telemetry::metrics::{Authorities, Counts};
 
@@ -124,7 +124,7 @@ const ALL: [Shown; 17] = [
 /// Registers every instrument with `provider`.
 pub(super) fn register(provider: &SdkMeterProvider, counts: &Arc<Counts>) {
     let meter = provider.meter("tollgate");
-    for shown in ALL.into_iter().chain(leases::ALL).chain(remote::ALL) {
+    for shown in ALL.into_iter().chain(leases::ALL).chain(remote::ALL).chain(breakers::ALL) {
         shown.register(&meter, counts.clone());
     }
 }
