@@ -344,3 +344,48 @@ fn time_that_goes_backwards_changes_nothing() {
     world.circuit.tick(Time::MAX);
     assert_eq!(world.state(), FleetState::Open, "a round that ends with time itself");
 }
+
+#[test]
+fn a_circuit_opens_although_the_local_breakers_have_silenced_its_reporters() {
+    let mut world = World::new(enforced(), 10);
+    for tenth in 1..=18 {
+        world.all(tenth * 100, good(10));
+    }
+    world.all(2_000, bad(30));
+    assert_eq!(world.state(), FleetState::Closed, "300 of 2100 in the last two seconds");
+    // from now on nobody calls, so nobody reports: the good outcomes leave the window first
+    let mut now = 2_000;
+    while world.state() == FleetState::Closed && now < 10_000 {
+        let wake = world.circuit.next_wake().expect("it has to be looked at again");
+        assert!(wake > at(now), "it does not spin");
+        now = wake.as_micros().div_ceil(1_000);
+        world.tick(now);
+    }
+    assert_eq!(world.state(), FleetState::Open);
+    assert!(now < 4_500, "{now}");
+}
+
+#[test]
+fn a_closed_circuit_that_is_well_sleeps() {
+    let mut world = World::new(enforced(), 10);
+    world.all(1_000, good(100));
+    world.tick(1_100);
+    assert_eq!(world.circuit.next_wake(), None);
+    world.all(2_000, Counts { success: 100, failure: 1, ..Counts::default() });
+    world.tick(2_100);
+    assert!(world.circuit.next_wake().is_some());
+    world.tick(6_000);
+    assert_eq!(world.circuit.next_wake(), None, "the failure has left the short window");
+}
+
+#[test]
+fn who_only_resends_is_not_forgotten_and_never_counted_twice() {
+    let mut world = World::new(enforced(), 3);
+    let report = world.next(0, good(100));
+    let lease = enforced().lease.as_micros() / 1_000;
+    for step in 0..20 {
+        world.circuit.merge(at(1_000 + step * lease), &report);
+        world.tick(1_000 + step * lease);
+    }
+    assert_eq!(world.circuit.snapshot(at(1_000 + 20 * lease)).totals.counts.success, 100);
+}

@@ -53,6 +53,8 @@ pub struct Circuit {
     /// Whether there is something new to judge.
     dirty: bool,
     judged: Time,
+    /// When the windows have lost outcomes, so that it has to be judged again although nothing was reported.
+    rolls: Option<Time>,
     hint_until: Time,
     report_floor: Span,
     totals: Totals,
@@ -83,6 +85,7 @@ impl Circuit {
             would_open: false,
             dirty: false,
             judged: Time::EPOCH,
+            rolls: None,
             hint_until: Time::EPOCH,
             report_floor: Span::ZERO,
             totals: Totals::default(),
@@ -188,8 +191,10 @@ impl Circuit {
         }
         let set = self.set.as_ref().map(|set| set.until);
         let adoption = self.adoption.as_ref().map(|adoption| adoption.until);
-        let judge = (self.dirty && adoption.is_none()).then(|| self.judged + JUDGE_EVERY);
-        [set, adoption, judge, self.phase.wake()].into_iter().flatten().min()
+        let soon = self.judged + JUDGE_EVERY;
+        let dirty = (self.dirty && adoption.is_none()).then_some(soon);
+        let rolls = self.rolls.filter(|_| adoption.is_none()).map(|rolls| rolls.max(soon));
+        [set, adoption, dirty, rolls, self.phase.wake()].into_iter().flatten().min()
     }
 
     /// Hands a permit to an instance that has a call to make right now, if one is left.

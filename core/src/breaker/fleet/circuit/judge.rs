@@ -48,6 +48,13 @@ impl View<'_> {
         slow.reaches(threshold, volume, self.settings).then(|| Reason::SlowRate(slow.into()))
     }
 
+    /// Whether anybody has failed within the short window: then its share can still grow as it loses older
+    /// outcomes, though nobody reports any more since the local breakers have opened.
+    pub(super) fn simmers(&self) -> bool {
+        let first = self.grid.short_from(self.now);
+        self.reporters.iter().any(|(_, reporter)| reporter.since(first).failures > 0)
+    }
+
     /// Why a recovering circuit should open again, if it should.
     pub(super) fn reopen(&self) -> Option<Reason> {
         let threshold = self.settings.reopen_rate;

@@ -78,6 +78,8 @@ pub(super) struct Reporter {
     incarnation: u64,
     ack: Ack,
     seen: Time,
+    /// Its last report, new or not.
+    kept: Time,
     /// In order of time, only those with outcomes.
     cells: VecDeque<Cell>,
     demand: Demand,
@@ -125,6 +127,11 @@ impl Grid {
     /// The first cell of the long window that ends at `now`.
     pub(super) const fn window_from(&self, now: Time) -> u64 {
         self.tick(now).saturating_sub(self.window - 1)
+    }
+
+    /// When the next cell begins: then the windows lose their oldest outcomes.
+    pub(super) const fn rolls(&self, now: Time) -> Time {
+        Time::from_micros(self.tick(now).saturating_add(1).saturating_mul(self.width))
     }
 
     /// The first cell of the short window that ends at `now`.
@@ -175,6 +182,8 @@ impl Reporters {
             && (incarnation < known.incarnation
                 || (incarnation == known.incarnation && known.ack.covers(sequence)))
         {
+            // who resends must not be forgotten, or it would be counted anew
+            self.keep(now, id);
             return false;
         }
         self.make_room(id);
@@ -182,10 +191,18 @@ impl Reporters {
         if reporter.incarnation != incarnation {
             (reporter.incarnation, reporter.ack) = (incarnation, Ack::default());
         }
-        self.by_age.remove(&(reporter.seen, id));
         reporter.seen = now;
-        self.by_age.insert((now, id));
-        reporter.ack.insert(sequence)
+        let fresh = reporter.ack.insert(sequence);
+        self.keep(now, id);
+        fresh
+    }
+
+    fn keep(&mut self, now: Time, id: ReporterId) {
+        if let Some(reporter) = self.by_id.get_mut(&id) {
+            self.by_age.remove(&(reporter.kept, id));
+            reporter.kept = now;
+            self.by_age.insert((now, id));
+        }
     }
 
     fn make_room(&mut self, newcomer: ReporterId) {
@@ -257,7 +274,7 @@ impl Reporters {
 
     /// Reporters that were heard of within `recent`.
     pub(super) fn heard(&self, now: Time, recent: Span) -> usize {
-        self.by_age.range((now - recent, ReporterId(0))..).count()
+        self.by_id.values().filter(|reporter| now - reporter.seen <= recent).count()
     }
 
     /// Those heard of within `recent` who are likely to make a call within `span`, keenest first.

@@ -59,10 +59,13 @@ impl Circuit {
         {
             self.conclude(verdict);
         }
-        if !self.dirty || self.now < self.judged + JUDGE_EVERY || self.adoption.is_some() {
+        let due = self.dirty || self.rolls.is_some_and(|rolls| self.now >= rolls);
+        if !due || self.now < self.judged + JUDGE_EVERY || self.adoption.is_some() {
             return;
         }
         (self.dirty, self.judged) = (false, self.now);
+        let watched = matches!(self.phase, Phase::Closed | Phase::MetricsOnly) && self.view().simmers();
+        self.rolls = watched.then(|| self.grid.rolls(self.now));
         let verdict = match self.phase {
             Phase::Closed | Phase::MetricsOnly => self.view().trip(),
             Phase::Recovering(_) => self.view().reopen(),
@@ -165,6 +168,7 @@ impl Circuit {
 
     /// The one place where the state changes: each change is a new epoch.
     pub(super) fn change(&mut self, phase: Phase, reason: Reason) {
+        self.rolls = None;
         let from = self.state();
         self.phase = phase;
         self.epoch.counter += 1;
