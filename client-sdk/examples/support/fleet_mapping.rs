@@ -102,7 +102,7 @@ pub(super) fn claim(claim: &proto::Claim) -> Result<(Key, Claim), Status> {
         epoch: epoch(claim.epoch),
         remaining: span(claim.remaining).unwrap_or_default(),
         admit: share(claim.admit),
-        attempt: u32::from(state != FleetState::Closed),
+        attempt: claim.attempt,
     };
     Ok((key_of(claim.key.as_ref().ok_or_else(|| missing("claim.key"))?), held))
 }
@@ -121,6 +121,11 @@ pub(super) fn directive(key: &Key, told: &Directive) -> proto::Directive {
         permits: told.permits.iter().map(permit).collect(),
         acknowledged: told.ack.highest,
         reason: String::new(),
+        acknowledged_earlier: told.ack.earlier,
+        attempt: told.attempt,
+        slow_after: told.slow_after.map(to_wire),
+        ask_probe: told.ask_probe,
+        config_version: told.config_version,
     }
 }
 

@@ -292,7 +292,7 @@ impl Book {
         let Some(gate) = self.gate(number) else { return };
         let may_ask = self.may_ask;
         let Some(slot) = self.slots.get_mut(&number) else { return };
-        let ack = slot.numbers.acknowledge(said.acknowledged);
+        let ack = slot.numbers.acknowledge(wire::counted_by(&said));
         let directive = match wire::directive(&said, ack, may_ask) {
             Ok(directive) => directive,
             Err(why) => return self.complain(&why.to_string()),

@@ -39,7 +39,7 @@ pub(super) enum Senseless {
 pub(super) struct Numbers {
     last: u64,
     waiting: VecDeque<Numbered>,
-    acknowledged: u64,
+    settled: Ack,
     epoch: Epoch,
     previous: Epoch,
 }
@@ -73,13 +73,19 @@ impl Numbers {
         first
     }
 
-    /// What the view is to be told when the server has counted up to the number `counted`. Messages arrive in
-    /// the order of their numbers, so whatever is below has arrived too.
-    pub(super) fn acknowledge(&mut self, counted: u64) -> Ack {
-        while let Some(numbered) = self.waiting.pop_front_if(|numbered| numbered.last <= counted) {
-            self.acknowledged = self.acknowledged.max(numbered.sequence);
-        }
-        Ack { highest: self.acknowledged, earlier: u64::MAX }
+    /// What the view is to be told when the server has counted the numbers in `counted`. A delta has arrived
+    /// when all of its messages have.
+    pub(super) fn acknowledge(&mut self, counted: Ack) -> Ack {
+        let settled = &mut self.settled;
+        self.waiting.retain(|numbered| {
+            let arrived = (numbered.first..=numbered.last).all(|number| counted.covers(number));
+            if arrived {
+                // one that was told before stays told
+                let _fresh = settled.insert(numbered.sequence);
+            }
+            !arrived
+        });
+        self.settled
     }
 
     /// The view follows `epoch` from now on.
@@ -170,6 +176,7 @@ pub(super) fn claim(key: &FleetKey, seen: &ViewSnapshot, open: Span) -> Option<p
         remaining: (seen.state == FleetState::Open).then(|| to_wire(open)),
         admit: f64::from(seen.admit.basis_points()) / 10_000.0,
         lease: Some(to_wire(seen.lease)),
+        attempt: seen.attempt,
     })
 }
 
@@ -186,16 +193,20 @@ pub(super) fn directive(directive: &proto::Directive, ack: Ack, ask: bool) -> Re
         state,
         admit: share(directive.admit)?,
         probe_in: read("probe_in", directive.probe_in)?.unwrap_or_default(),
-        // how often it has opened does not travel
-        attempt: 0,
+        attempt: directive.attempt,
         lease: read("lease", directive.lease)?.ok_or(Senseless::Lease)?,
         report_interval: read("report_interval", directive.report_interval)?.unwrap_or(Span::SECOND),
-        slow_after: None,
+        slow_after: read("slow_after", directive.slow_after)?,
         permits,
-        ask_probe: ask && state == FleetState::HalfOpen,
+        ask_probe: ask && directive.ask_probe,
         ack,
-        config_version: 0,
+        config_version: directive.config_version,
     })
+}
+
+/// Which numbers the server has counted.
+pub(super) const fn counted_by(directive: &proto::Directive) -> Ack {
+    Ack { highest: directive.acknowledged, earlier: directive.acknowledged_earlier }
 }
 
 /// The state that a directive tells.

@@ -165,8 +165,7 @@ fn claim(claim: &wire::Claim, at: &dyn Fn(&str) -> String) -> Result<Claim, Stat
         epoch: epoch(claim.epoch),
         remaining: span(claim.remaining, &at("remaining"))?.unwrap_or(Span::ZERO).min(LONGEST),
         admit: share(claim.admit),
-        // how often it has opened in a row does not travel: the backoff begins anew
-        attempt: u32::from(state != FleetState::Closed),
+        attempt: claim.attempt.max(u32::from(state != FleetState::Closed)),
     })
 }
 

@@ -27,6 +27,11 @@ pub(super) fn directive(key: &Key, directive: &Directive, would_open: bool, reas
         permits: directive.permits.iter().map(permit).collect(),
         acknowledged: directive.ack.highest,
         reason: reason.to_owned(),
+        acknowledged_earlier: directive.ack.earlier,
+        attempt: directive.attempt,
+        slow_after: directive.slow_after.map(duration),
+        ask_probe: directive.ask_probe,
+        config_version: directive.config_version,
     }
 }
 
@@ -202,6 +207,7 @@ pub(super) fn claim(directive: &wire::Directive, ago: Span) -> Option<wire::Clai
         remaining: left(directive.probe_in).and_then(to_wire),
         admit: directive.admit,
         lease: to_wire(lease),
+        attempt: directive.attempt,
     })
 }
 

@@ -69,6 +69,7 @@ impl Client {
             remaining: self.last.probe_in,
             admit: self.last.admit,
             lease: self.last.lease,
+            attempt: self.last.attempt,
         }
     }
 

@@ -86,6 +86,21 @@ fn a_delta_that_is_sent_again_keeps_its_numbers() {
     assert_eq!(deltas(&key(), &two, &mut numbers), first);
 }
 
+/// All numbers up to `highest`.
+const fn up_to(highest: u64) -> Ack {
+    Ack { highest, earlier: u64::MAX }
+}
+
+#[test]
+fn a_delta_that_was_lost_on_the_way_is_not_acknowledged_by_a_later_one() {
+    let mut numbers = Numbers::default();
+    (1..=3).for_each(|sequence| drop(deltas(&key(), &delta(sequence), &mut numbers)));
+    let ack = numbers.acknowledge(Ack { highest: 3, earlier: 0b10 });
+    assert!(ack.covers(1) && !ack.covers(2) && ack.covers(3));
+    assert_eq!(deltas(&key(), &delta(2), &mut numbers)[0].sequence, 2, "it keeps its number");
+    assert!(numbers.acknowledge(up_to(3)).covers(2));
+}
+
 #[test]
 fn a_delta_is_acknowledged_when_its_last_message_is() {
     let mut numbers = Numbers::default();
@@ -93,11 +108,11 @@ fn a_delta_is_acknowledged_when_its_last_message_is() {
     deltas(&key(), &two, &mut numbers);
     deltas(&key(), &delta(2), &mut numbers);
     let covered = |ack: Ack| (ack.covers(1), ack.covers(2));
-    assert_eq!(covered(numbers.acknowledge(0)), (false, false));
-    assert_eq!(covered(numbers.acknowledge(1)), (false, false), "one of its two messages has arrived");
-    assert_eq!(covered(numbers.acknowledge(2)), (true, false));
-    assert_eq!(covered(numbers.acknowledge(3)), (true, true));
-    assert_eq!(covered(numbers.acknowledge(1)), (true, true), "a new owner knows of less");
+    assert_eq!(covered(numbers.acknowledge(up_to(0))), (false, false));
+    assert_eq!(covered(numbers.acknowledge(up_to(1))), (false, false), "one of its two messages has arrived");
+    assert_eq!(covered(numbers.acknowledge(up_to(2))), (true, false));
+    assert_eq!(covered(numbers.acknowledge(up_to(3))), (true, true));
+    assert_eq!(covered(numbers.acknowledge(up_to(1))), (true, true), "a new owner knows of less");
 }
 
 #[test]
@@ -117,10 +132,12 @@ fn what_is_only_told_is_not_obeyed() {
 }
 
 #[test]
-fn permits_are_asked_for_only_while_half_open_and_only_one_by_one() {
-    let half_open = proto::Directive { state: proto::CircuitState::HalfOpen.into(), ..told() };
-    assert!(directive(&half_open, Ack::default(), true).unwrap().ask_probe);
-    assert!(!directive(&half_open, Ack::default(), false).unwrap().ask_probe);
+fn permits_are_asked_for_only_if_there_are_any_and_only_one_by_one() {
+    let none = proto::Directive { state: proto::CircuitState::HalfOpen.into(), ..told() };
+    let some = proto::Directive { ask_probe: true, ..none.clone() };
+    assert!(directive(&some, Ack::default(), true).unwrap().ask_probe);
+    assert!(!directive(&some, Ack::default(), false).unwrap().ask_probe);
+    assert!(!directive(&none, Ack::default(), true).unwrap().ask_probe);
 }
 
 #[test]
@@ -151,11 +168,12 @@ fn a_claim_tells_what_is_held_and_only_while_it_is_held() {
         admit: Share::percent(35),
         lease,
         permits: 0,
+        attempt: 3,
         counts: Counts::default(),
         unacknowledged: 0,
     };
     let held = claim(&key(), &seen(FleetState::Open, Span::from_secs(6)), Span::SECOND).unwrap();
-    assert_eq!((held.state(), held.epoch), (proto::CircuitState::Open, Some(epoch(EPOCH))));
+    assert_eq!((held.state(), held.epoch, held.attempt), (proto::CircuitState::Open, Some(epoch(EPOCH)), 3));
     assert_eq!((held.remaining.unwrap().seconds, held.lease.unwrap().seconds, held.admit), (1, 6, 0.35));
     assert_eq!(claim(&key(), &seen(FleetState::Open, Span::ZERO), Span::SECOND), None);
     let only_told = claim(&key(), &seen(FleetState::MetricsOnly, Span::SECOND), Span::ZERO).unwrap();

@@ -349,6 +349,7 @@ impl FleetView {
             admit: word.admit,
             lease: Time::from_micros(self.lease_until.load(Ordering::Acquire)) - now,
             permits: self.ready.load(Ordering::Acquire),
+            attempt: inner.attempt,
             counts: self.set(word.generation).peek(),
             unacknowledged: inner.outbox.waiting(),
         }

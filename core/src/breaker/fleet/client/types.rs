@@ -94,6 +94,8 @@ pub struct ViewSnapshot {
     pub lease: Span,
     /// Permits it may use.
     pub permits: u32,
+    /// Openings in a row, as it was told.
+    pub attempt: u32,
     /// Counted since the last delta.
     pub counts: Counts,
     /// Deltas that the owner has not acknowledged.
