@@ -26,7 +26,7 @@ if [ "$what" != --clients ]; then
   want redis-server redis-server
   install_wanted
   say "cargo test"
-  cargo test --workspace --locked --no-fail-fast
+  cargo test --workspace --all-features --locked --no-fail-fast
 fi
 if [ "$what" != --rust ]; then
   say "real clients"

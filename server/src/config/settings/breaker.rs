@@ -39,7 +39,7 @@ impl Default for Breaker {
             mode: BreakerMode::MetricsOnly,
             max_circuits: 20_000,
             max_reporters: 4_096,
-            max_keys_per_client: 1_000,
+            max_keys_per_client: 10_000,
             defaults: Thresholds::default(),
             circuits: Vec::new(),
         }
