@@ -12,7 +12,7 @@ mod otel;
 mod permit;
 mod registry;
 
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, TryLockError};
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -141,7 +141,8 @@ impl CircuitBreaker {
             .map_err(|refused| self.refusal(events::state(refused.mode), refused.retry_after.map(duration)))
     }
 
-    /// The fleet first; then the local breaker, which a probe of the fleet does not have to pass.
+    /// The fleet first; then the local breaker, which a probe of the fleet does not have to pass, unless it was
+    /// opened by hand.
     fn admit_both(&self, gate: &dyn FleetGate, now: Time) -> Result<Admitted, CircuitOpen> {
         match gate.admit(now, self.0.rolls.next()) {
             FleetVerdict::Local(ticket) | FleetVerdict::Pass(ticket) => match self.admit_locally(now) {
@@ -151,9 +152,13 @@ impl CircuitBreaker {
                     Err(open)
                 }
             },
-            FleetVerdict::Probe(ticket) => {
-                Ok(Admitted::new(now, self.0.core.admit(now).ok(), Some((ticket, true))))
-            }
+            FleetVerdict::Probe(ticket) => match self.0.core.admit(now) {
+                Err(order) if order.mode == core::Mode::ForcedOpen => {
+                    gate.forget(now, ticket);
+                    Err(self.refusal(State::ForcedOpen, order.retry_after.map(duration)))
+                }
+                local => Ok(Admitted::new(now, local.ok(), Some((ticket, true)))),
+            },
             FleetVerdict::Refuse { retry_after, .. } => {
                 // no wait at all: nobody knows how long it takes
                 let known = (!retry_after.is_zero()).then(|| duration(retry_after));
@@ -181,7 +186,8 @@ impl CircuitBreaker {
         self.call_with(&AnyError, call).await
     }
 
-    /// The same, with `classifier` to tell failures of the target from other results.
+    /// The same, with `classifier` to tell failures of the target from other results. Dropped before its
+    /// end, the call says nothing, but that it was slow if it was by then.
     ///
     /// # Errors
     /// As [`call`](Self::call).
@@ -254,6 +260,16 @@ impl CircuitBreaker {
         opened
     }
 
+    fn is_slow(&self, took: Span) -> bool {
+        self.0.core.config().slow.is_some_and(|slow| took > slow.duration)
+    }
+
+    fn answered(&self, local: Option<&mut core::Permit>) {
+        if let Some(permit) = local {
+            self.0.core.answered(permit);
+        }
+    }
+
     /// The end of a call that was admitted: `took` until the head of its response.
     fn finish(
         &self,
@@ -275,7 +291,12 @@ impl CircuitBreaker {
     /// that one looks again after it has let go of the lock.
     fn publish(&self) {
         while self.0.core.has_transitions() {
-            let Ok(_telling) = self.0.telling.try_lock() else { return };
+            let _telling = match self.0.telling.try_lock() {
+                Ok(telling) => telling,
+                // a listener has panicked; the others are told on
+                Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+                Err(TryLockError::WouldBlock) => return,
+            };
             while let Some(transition) = self.0.core.take_transition() {
                 let transition = Transition::of(self.0.name.clone(), transition);
                 transition.log();

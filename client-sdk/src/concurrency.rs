@@ -141,7 +141,8 @@ impl ConcurrencyLimiter {
         if wait.is_zero() {
             return self.try_acquire();
         }
-        let place = match self.enqueue(class, deadline) {
+        // who has given up must not keep a place in the queue
+        let place = match self.enqueue(class, wait.min(deadline)) {
             Ok(slot) => return Ok(slot),
             Err(place) => place,
         };

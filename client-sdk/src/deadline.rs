@@ -73,6 +73,11 @@ impl Deadline {
         self.0.is_over(SystemClock.now())
     }
 
+    /// Whether so little is left that a callee which keeps a margin for the way back has given up.
+    pub(crate) fn is_due(&self) -> bool {
+        self.remaining() <= duration(MARGIN)
+    }
+
     /// Sets the `grpc-timeout` of an outbound call to what is left, unless it is shorter already.
     pub fn write(&self, headers: &mut HeaderMap) {
         let left = span(self.remaining());

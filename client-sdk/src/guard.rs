@@ -50,6 +50,10 @@ impl CallGuard {
         {
             slot.settle(verdict.unwrap_or(&Verdict::SUCCESS));
         }
+        if let Some(around) = &mut self.around {
+            around.until = self.until;
+            around.head(verdict);
+        }
     }
 
     /// The call has ended; `least` is the shortest deadline whose expiry counts.

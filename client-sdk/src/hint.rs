@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use http::HeaderMap;
 use tollgate_core::load::hint as core;
-use tonic::Status;
+use tonic::metadata::MetadataMap;
+use tonic::{Code, Status};
 
 use crate::clock::{duration, wall_clock};
 
@@ -42,12 +43,10 @@ impl Hint {
     /// in `grpc-status-details-bin` the `RetryInfo` counts.
     #[must_use]
     pub fn of_headers(headers: &HeaderMap) -> Hint {
-        if headers.contains_key("grpc-status")
-            && let Some(status) = Status::from_header_map(headers)
-        {
-            return Hint::of_status(&status);
-        }
-        pushback(headers).or_else(|| in_headers(headers)).unwrap_or_default()
+        pushback(headers)
+            .or_else(|| details(headers).and_then(|status| retry_info(&status)).map(Hint::wait))
+            .or_else(|| in_headers(headers))
+            .unwrap_or_default()
     }
 
     /// Come again after `after`, at most 300 s.
@@ -91,6 +90,17 @@ fn retry_info(status: &Status) -> Option<Duration> {
 #[cfg(not(feature = "tonic"))]
 fn retry_info(_: &Status) -> Option<Duration> {
     None
+}
+
+/// A status with the details of `headers`, if they can be read. (`Status::from_header_map` panics if not.)
+fn details(headers: &HeaderMap) -> Option<Status> {
+    const DETAILS: &str = "grpc-status-details-bin";
+    let value = headers.get(DETAILS).filter(|_| headers.contains_key("grpc-status"))?;
+    let mut only = HeaderMap::with_capacity(1);
+    only.insert(DETAILS, value.clone());
+    let bytes = MetadataMap::from_headers(only).get_bin(DETAILS)?.to_bytes().ok()?;
+    // its code and message are not read here
+    Some(Status::with_details(Code::Unknown, "", bytes))
 }
 
 fn in_headers(headers: &HeaderMap) -> Option<Hint> {

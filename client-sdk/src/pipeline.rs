@@ -196,6 +196,7 @@ impl Pipeline {
         }
         let call = Call { deadline, ..call };
         let mut around = admit(&self.0.per_call, call).await?;
+        around.budget = deadline.map(|deadline| deadline.remaining());
         match self.attempts(classifier, call, requests, attempt).await {
             Ok(mut done) => {
                 if !around.is_empty() {
@@ -231,7 +232,10 @@ impl Pipeline {
             };
             let next = attempts.as_mut().and_then(|attempts| attempts.next(&verdict, call.deadline, sent));
             let Some(delay) = next else { return result };
-            let Some(copy) = again() else { return result };
+            let Some(copy) = again() else {
+                attempts.iter().for_each(|attempts| attempts.give_back(&verdict, sent));
+                return result;
+            };
             request = copy;
             tracing::debug!(name = &*self.0.name, previous, ?delay, "another attempt");
             if let Ok(done) = result {
@@ -252,14 +256,14 @@ impl Pipeline {
         F: Future<Output = Result<T, E>>,
         C: Classify<T, E>,
     {
-        let total = call.deadline.map(|deadline| deadline.remaining());
-        if total.is_some_and(|left| left.is_zero()) {
+        if call.deadline.is_some_and(|deadline| deadline.is_over()) {
             return Err(Error::deadline_exceeded(true));
         }
         let mut guard = admit(&self.0.per_attempt, call).await?;
         let own = self.0.attempt_timeout.map(Deadline::within);
         let deadline = [own, call.deadline].into_iter().flatten().reduce(Deadline::min);
-        guard.budget = total;
+        // after the wait for a place, which is no time that the target had
+        guard.budget = call.deadline.map(|deadline| deadline.remaining());
         let result = in_time(deadline, send(Attempt { previous, deadline })).await;
         let expired = || {
             let total = call.deadline.is_some_and(|deadline| deadline.is_over());
@@ -268,7 +272,9 @@ impl Pipeline {
         let result = result.map_or_else(|| Err(expired()), |result| result.map_err(Error::Inner));
         match result {
             Ok(value) => {
-                let verdict = classifier.classify(Ok(&value));
+                let mut verdict = classifier.classify(Ok(&value));
+                // a target that keeps our deadline answers a little before our own timer ends
+                verdict.retryable |= verdict.timed_out && own.is_some_and(|own| own.is_due());
                 guard.head(Some(&verdict));
                 Ok(Done { value, verdict, guard })
             }
@@ -309,7 +315,7 @@ async fn admit<E>(parts: &[Part], call: Call) -> Result<CallGuard, Error<E>> {
                 let left = call.deadline.map_or(Duration::MAX, |deadline| deadline.remaining());
                 guard.slot = Some(limit.acquire_as(call.class, left.min(*wait), left).await?);
             }
-            Part::Breaker(breaker) => guard.permit = Some(breaker.try_acquire()?),
+            Part::Breaker(breaker) => guard.permit = Some(breaker.try_acquire()?.calling()),
         }
     }
     guard.sent = checked.map(|throttle| throttle.sent(call.class));

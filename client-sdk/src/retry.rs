@@ -158,6 +158,13 @@ impl Attempts {
         Some(delay)
     }
 
+    /// The attempt that [`next`](Self::next) gave leave for is not made after all.
+    pub(crate) fn give_back(&self, verdict: &Verdict, sent: bool) {
+        if sent {
+            self.retry.0.budget.give_back(verdict.timed_out);
+        }
+    }
+
     fn delay(&mut self) -> Option<Duration> {
         match (&self.retry.0.schedule, &mut self.delays) {
             (Schedule::Full(backoff), _) => {

@@ -11,7 +11,7 @@ pub use tollgate_core::load::criticality::Criticality;
 
 use crate::clock::{Clock, SystemClock, span};
 use crate::concurrency::{ConcurrencyLimiter, LimitExceeded, Slot};
-use crate::config::ConfigError;
+use crate::config::{ConfigError, Rolls, seed};
 use crate::deadline::Deadline;
 use crate::retry::previous_attempts;
 
@@ -28,7 +28,7 @@ pub fn criticality(headers: &HeaderMap) -> Criticality {
 
 /// Sheds calls of a server that cannot serve all: by a limit on calls in flight with a short queue, and by an
 /// admission level that follows the queue (DAGOR; Zhou et al., 2018): the least critical go first, and among
-/// equals some tenants rather than a part of everybody's calls. Clones share one state.
+/// equals some tenants, if calls say theirs, rather than a part of everybody's calls. Clones share one state.
 #[derive(Clone, Debug)]
 pub struct LoadShed(Arc<Inner>);
 
@@ -38,6 +38,7 @@ struct Inner {
     admission: Admission,
     settings: Settings,
     clock: Arc<dyn Clock>,
+    rolls: Rolls,
 }
 
 #[derive(Clone, Debug)]
@@ -73,7 +74,7 @@ impl LoadShed {
     /// # Errors
     /// [`LimitExceeded`] if it is shed.
     pub async fn admit(&self, headers: &HeaderMap) -> Result<Slot, LimitExceeded> {
-        let Inner { limit, admission, settings, clock } = &*self.0;
+        let Inner { limit, admission, settings, clock, rolls } = &*self.0;
         let refused = || LimitExceeded::of(limit);
         let left = Deadline::of_headers(headers).map_or(Duration::MAX, |deadline| deadline.remaining());
         if left.is_zero() {
@@ -81,12 +82,16 @@ impl LoadShed {
         }
         let (class, start) = (self.class(headers), clock.now());
         let tenant = settings.tenant.as_ref().and_then(|name| headers.get(name));
-        let tenant = tenant.map_or(0, |value| hash_bytes(value.as_bytes()));
+        // without tenants a part of the calls: one level for all of a class would shed all of it at once
+        let tenant = tenant.map_or_else(|| rolls.next().into(), |value| hash_bytes(value.as_bytes()));
         if !admission.admit(start, Level::new(class, tenant, start)) {
             return Err(refused());
         }
-        let slot = limit.acquire_as(class, settings.wait.min(left), left).await;
-        admission.queued(clock.now() - start);
+        let wait = settings.wait.min(left);
+        let slot = limit.acquire_as(class, wait, left).await;
+        // a full or controlled queue turns calls away after a short wait or none: those would hide the overload
+        let waited = clock.now() - start;
+        admission.queued(if slot.is_ok() { waited } else { waited.max(span(wait)) });
         slot
     }
 
@@ -125,7 +130,7 @@ impl LoadShedBuilder {
     }
 
     /// The header that names a call's tenant: within a class, tenants are shed one after the other, in an
-    /// order that changes every hour. Default: none, so that a class is shed as a whole.
+    /// order that changes every hour. Calls without it, and all calls by default, are shed at random.
     pub fn tenant_header(mut self, name: http::HeaderName) -> Self {
         self.settings.tenant = Some(name);
         self
@@ -137,7 +142,8 @@ impl LoadShedBuilder {
         self
     }
 
-    /// A longer mean time in the queue is overload. Default 20 ms.
+    /// A longer mean time in the queue is overload; a call that is shed from it counts as one that waited for
+    /// as long as it may. Default 20 ms.
     pub fn overloaded_above(mut self, queuing: Duration) -> Self {
         self.config.queuing = span(queuing);
         self
@@ -156,7 +162,7 @@ impl LoadShedBuilder {
     pub fn build(self) -> Result<LoadShed, ConfigError> {
         let LoadShedBuilder { limit, config, settings, clock } = self;
         let admission = Admission::new(config, clock.now())?;
-        Ok(LoadShed(Arc::new(Inner { limit, admission, settings, clock })))
+        Ok(LoadShed(Arc::new(Inner { limit, admission, settings, clock, rolls: Rolls::new(seed()) })))
     }
 }
 

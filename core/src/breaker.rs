@@ -182,6 +182,19 @@ impl Breaker {
         turn * share % 100 < share
     }
 
+    /// The answer to the call of `permit` has begun, as with the head of a stream: from now on the call does
+    /// not hang, however long it goes on.
+    pub fn answered(&self, permit: &mut Permit) {
+        let word = self.word();
+        if permit.answered || word.epoch() != permit.epoch || !word.mode().measures() {
+            return;
+        }
+        if let Some(overdue) = &self.window(word).overdue {
+            permit.answered = true;
+            overdue.end(permit.started);
+        }
+    }
+
     /// Tells how the call of `permit` ended, with the time since it was admitted as its duration.
     #[inline]
     pub fn record(&self, permit: Permit, now: Time, outcome: Outcome) {
@@ -206,7 +219,7 @@ impl Breaker {
     #[inline]
     fn observe(&self, word: Word, permit: &Permit, now: Time, (outcome, duration): (Outcome, Span)) {
         let window = self.window(word);
-        if let Some(overdue) = &window.overdue {
+        if let Some(overdue) = window.overdue.as_ref().filter(|_| !permit.answered) {
             overdue.end(permit.started);
         }
         let failed = match outcome {

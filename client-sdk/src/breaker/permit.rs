@@ -24,6 +24,8 @@ pub(super) struct Admitted {
     /// With whether it is a probe of the fleet.
     fleet: Option<(FleetTicket, bool)>,
     head: Option<Time>,
+    /// A call is being made: if it is given up, the time that it took still counts.
+    calling: bool,
     open: bool,
 }
 
@@ -33,7 +35,7 @@ impl Admitted {
         local: Option<core::Permit>,
         fleet: Option<(FleetTicket, bool)>,
     ) -> Admitted {
-        Admitted { started, local, fleet, head: None, open: true }
+        Admitted { started, local, fleet, head: None, calling: false, open: true }
     }
 
     fn finish(&mut self, breaker: &CircuitBreaker, verdict: &Verdict) {
@@ -41,6 +43,28 @@ impl Admitted {
             let now = breaker.now();
             let took = self.head.unwrap_or(now) - self.started;
             breaker.finish(self.local.take(), self.fleet.take(), (now, took), verdict);
+        }
+    }
+
+    /// The caller gave up. That says nothing, unless it has waited for longer than a call may take.
+    fn give_up(&mut self, breaker: &CircuitBreaker) {
+        if !self.open {
+            return;
+        }
+        if self.calling && self.head.is_none() {
+            self.count_wait(breaker);
+        }
+        self.finish(breaker, &Verdict::IGNORED);
+    }
+
+    #[cold]
+    fn count_wait(&mut self, breaker: &CircuitBreaker) {
+        let now = breaker.now();
+        let took = now - self.started;
+        if breaker.is_slow(took)
+            && let Some(permit) = self.local.take()
+        {
+            breaker.finish(Some(permit), None, (now, took), &Verdict::SUCCESS);
         }
     }
 }
@@ -76,11 +100,24 @@ impl Permit {
         &self.breaker
     }
 
-    /// The response head is there: whether the call is slow is judged by the time until now.
+    /// The response head is there: whether the call is slow, or hangs, is judged by the time until now.
     pub fn head(&mut self) {
         if self.admitted.head.is_none() {
             self.admitted.head = Some(self.breaker.now());
+            self.breaker.answered(self.admitted.local.as_mut());
         }
+    }
+
+    /// The call begins: it is judged by its time even if its caller gives up.
+    pub(crate) const fn calling(mut self) -> Permit {
+        self.admitted.calling = true;
+        self
+    }
+
+    /// The same, only now: the time since the permit was given is none of the call's latency.
+    pub(crate) fn calling_now(mut self) -> Permit {
+        self.admitted.started = self.breaker.now();
+        self.calling()
     }
 
     pub(crate) fn settle(mut self, verdict: &Verdict) {
@@ -90,7 +127,7 @@ impl Permit {
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        self.admitted.finish(&self.breaker, &Verdict::IGNORED);
+        self.admitted.give_up(&self.breaker);
     }
 }
 
@@ -102,7 +139,7 @@ pub(super) struct Borrowed<'b> {
 
 impl<'b> Borrowed<'b> {
     pub(super) const fn new(breaker: &'b CircuitBreaker, admitted: Admitted) -> Borrowed<'b> {
-        Borrowed { breaker, admitted }
+        Borrowed { breaker, admitted: Admitted { calling: true, ..admitted } }
     }
 
     pub(super) fn settle(mut self, verdict: &Verdict) {
@@ -112,6 +149,6 @@ impl<'b> Borrowed<'b> {
 
 impl Drop for Borrowed<'_> {
     fn drop(&mut self) {
-        self.admitted.finish(self.breaker, &Verdict::IGNORED);
+        self.admitted.give_up(self.breaker);
     }
 }

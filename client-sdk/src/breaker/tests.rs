@@ -231,6 +231,16 @@ async fn the_stricter_of_fleet_and_local_breaker_governs() {
 }
 
 #[test]
+fn no_probe_of_the_fleet_passes_an_order_by_hand() {
+    let gate =
+        Arc::new(Scripted { says: Mutex::new(FleetVerdict::Probe(ticket())), heard: Mutex::default() });
+    let breaker = three().fleet(gate.clone()).build().unwrap();
+    breaker.force_open("maintenance", None);
+    assert_eq!(breaker.try_acquire().unwrap_err().state, State::ForcedOpen);
+    assert_eq!(*gate.heard.lock().unwrap(), ["forgotten"]);
+}
+
+#[test]
 fn a_configuration_file_says_the_same_as_the_builder() {
     let config: CircuitBreakerConfig = CircuitBreakerConfig {
         failure_rate_threshold: Some(0.25),

@@ -128,7 +128,22 @@ fn error(classifier: GrpcClassifier, error: &(dyn StdError + 'static)) -> Verdic
     if find::<ConnectError>(error).is_some() {
         return Verdict::UNAVAILABLE;
     }
-    find::<Status>(error).map_or(Verdict::FAILURE, |status| classifier.status(status))
+    if let Some(status) = find::<Status>(error) {
+        return classifier.status(status);
+    }
+    let reason = find::<h2::Error>(error).and_then(h2::Error::reason);
+    code_verdict(reason.map_or(Code::Unknown, code_of_reset), Hint::default)
+}
+
+/// The gRPC specification's table for resets of a stream (`PROTOCOL-HTTP2.md`), as far as it matters here.
+/// A refused stream was never worked on, so that it is safe to send again.
+const fn code_of_reset(reason: h2::Reason) -> Code {
+    match reason {
+        h2::Reason::REFUSED_STREAM => Code::Unavailable,
+        h2::Reason::CANCEL => Code::Cancelled,
+        h2::Reason::ENHANCE_YOUR_CALM => Code::ResourceExhausted,
+        _ => Code::Internal,
+    }
 }
 
 impl<B, E: StdError + 'static> Classify<http::Response<B>, E> for GrpcClassifier {

@@ -70,6 +70,18 @@ impl GrpcClassifier {
 }
 
 #[test]
+fn a_reset_of_the_stream_is_read_as_its_status() {
+    let of = |reason: h2::Reason| {
+        let error = crate::Error::Inner(h2::Error::from(reason));
+        GrpcClassifier::default().classify(Err::<&::http::Response<()>, _>(&error))
+    };
+    assert_eq!(of(h2::Reason::REFUSED_STREAM), Verdict::UNAVAILABLE);
+    assert_eq!(of(h2::Reason::CANCEL), Verdict::IGNORED);
+    assert_eq!(of(h2::Reason::ENHANCE_YOUR_CALM), Verdict::throttled(Hint::default()));
+    assert_eq!(of(h2::Reason::INTERNAL_ERROR), Verdict::FAILURE);
+}
+
+#[test]
 fn a_rejection_of_this_process_says_nothing_about_the_target() {
     let open = crate::Error::<io::Error>::circuit_open("b".into(), crate::State::Open, None);
     assert_eq!(grpc(&Status::from(open)), Verdict::IGNORED);

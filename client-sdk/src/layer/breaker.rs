@@ -116,6 +116,7 @@ where
         let permit = self.permit.take().map_or_else(|| self.layer.breaker.try_acquire(), Ok);
         match permit {
             Ok(permit) => {
+                let permit = permit.calling_now();
                 let budget = time_left(&request);
                 let held = Held(CallGuard { permit: Some(permit), budget, ..CallGuard::default() });
                 GuardFuture::calling(self.inner.call(request), held, self.layer.classifier.clone())

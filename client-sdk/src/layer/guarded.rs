@@ -27,7 +27,7 @@ pub trait Policy: Clone {
 
 impl Policy for CircuitBreaker {
     fn admit<E>(&self) -> Result<Held, Error<E>> {
-        Ok(Held(CallGuard { permit: Some(self.try_acquire()?), ..CallGuard::default() }))
+        Ok(Held(CallGuard { permit: Some(self.try_acquire()?.calling()), ..CallGuard::default() }))
     }
 }
 

@@ -120,7 +120,7 @@ struct Record {
     frames: VecDeque<Recorded>,
     /// Bytes that may still be recorded.
     room: usize,
-    /// More was sent than there was room for.
+    /// More was sent than there was room for, or no copy will be asked for.
     lost: bool,
     /// Only the newest copy may read on: an older one may still be polled by its connection.
     reader: u32,
@@ -140,6 +140,13 @@ impl Tape {
 
     fn lock(&self) -> MutexGuard<'_, Record> {
         self.record.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Tape {
+    /// Nobody will ask for another copy: a stream that goes on is not recorded any more.
+    fn drop(&mut self) {
+        self.lock().lost = true;
     }
 }
 
@@ -199,6 +206,9 @@ impl Body for Replay {
             };
             return Poll::Ready(Some(Ok(frame)));
         }
+        if record.lost {
+            record.frames = VecDeque::new();
+        }
         let polled = Pin::new(&mut record.source).poll_frame(cx);
         if let Poll::Ready(Some(Ok(frame))) = &polled {
             record.take_down(frame);
@@ -242,6 +252,31 @@ mod tests {
         let (first, kept) = request(b"payload").keep(3);
         assert_eq!(read(first).await, "payload");
         assert!(<http::Request<tonic::body::Body>>::copy(&mut kept.unwrap()).is_none());
+    }
+
+    #[tokio::test]
+    async fn a_stream_that_outlives_its_attempts_is_not_kept() {
+        let message = Arc::new(*b"message");
+        let frame = || Ok::<_, BoxError>(Frame::data(Bytes::from_owner(Owned(message.clone()))));
+        let stream = futures_util::stream::iter((0..5).map(|_| frame()).collect::<Vec<_>>());
+        let body = tonic::body::Body::new(http_body_util::StreamBody::new(stream));
+        let (first, kept) = http::Request::new(body).keep(1_000);
+        let mut body = first.into_body();
+        drop(body.frame().await.unwrap().unwrap());
+        drop(body.frame().await.unwrap().unwrap());
+        assert_eq!(Arc::strong_count(&message), 1 + 5, "two are recorded, three are to come");
+        drop(kept);
+        drop(body.frame().await.unwrap().unwrap());
+        assert_eq!(Arc::strong_count(&message), 1 + 2, "two are to come");
+        assert_eq!(body.collect().await.unwrap().to_bytes(), "messagemessage");
+    }
+
+    struct Owned(Arc<[u8; 7]>);
+
+    impl AsRef<[u8]> for Owned {
+        fn as_ref(&self) -> &[u8] {
+            &*self.0
+        }
     }
 
     #[tokio::test]

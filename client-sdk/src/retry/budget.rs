@@ -46,9 +46,16 @@ impl RetryBudget {
     }
 
     pub(super) fn try_withdraw(&self, timed_out: bool) -> bool {
-        let attempt = if timed_out { core::Attempt::AfterTimeout } else { core::Attempt::Retry };
-        self.0.core.try_withdraw(self.0.clock.now(), attempt)
+        self.0.core.try_withdraw(self.0.clock.now(), attempt(timed_out))
     }
+
+    pub(super) fn give_back(&self, timed_out: bool) {
+        self.0.core.give_back(self.0.clock.now(), attempt(timed_out));
+    }
+}
+
+const fn attempt(timed_out: bool) -> core::Attempt {
+    if timed_out { core::Attempt::AfterTimeout } else { core::Attempt::Retry }
 }
 
 impl RetryBudgetBuilder {

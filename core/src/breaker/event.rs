@@ -28,11 +28,13 @@ pub struct Permit {
     /// Which probe, and which holder of it; zero outside HALF_OPEN.
     pub(super) slot: u16,
     pub(super) serial: u16,
+    /// It is no longer watched as a call that may hang.
+    pub(super) answered: bool,
 }
 
 impl Permit {
     pub(super) const fn new(epoch: u32, started: Time) -> Permit {
-        Permit { started, epoch, slot: 0, serial: 0 }
+        Permit { started, epoch, slot: 0, serial: 0, answered: false }
     }
 
     /// When the call was admitted.

@@ -94,11 +94,20 @@ impl RetryBudget {
     #[must_use = "without its withdrawal the attempt must not be made"]
     pub fn try_withdraw(&self, now: Time, attempt: Attempt) -> bool {
         self.balance.advance(now);
-        let cost = match attempt {
+        self.balance.try_take(self.cost(attempt), -self.reserve)
+    }
+
+    /// Gives back what was just withdrawn for an `attempt` that is not made after all.
+    pub fn give_back(&self, now: Time, attempt: Attempt) {
+        self.balance.advance(now);
+        self.balance.add(self.cost(attempt));
+    }
+
+    const fn cost(&self, attempt: Attempt) -> u64 {
+        match attempt {
             Attempt::Retry | Attempt::Hedge => RETRY,
             Attempt::AfterTimeout => self.timeout_cost,
-        };
-        self.balance.try_take(cost, -self.reserve)
+        }
     }
 
     /// What is left, in millionths of a retry: at least 0, at most the reserve and the deposits of the window.
@@ -122,6 +131,18 @@ mod tests {
 
     fn all(budget: &RetryBudget, now: Time, attempt: Attempt) -> usize {
         (0..100_000).take_while(|_| budget.try_withdraw(now, attempt)).count()
+    }
+
+    #[test]
+    fn what_is_given_back_can_be_withdrawn_again() {
+        let budget = budget(&BudgetConfig { ratio: Ratio::ZERO, min_rps: 1, ..BudgetConfig::default() });
+        for attempt in [Attempt::Retry, Attempt::AfterTimeout, Attempt::Hedge] {
+            let before = budget.available(NOW);
+            assert!(budget.try_withdraw(NOW, attempt));
+            budget.give_back(NOW, attempt);
+            assert_eq!(budget.available(NOW), before);
+        }
+        assert_eq!(all(&budget, NOW, Attempt::Retry), 10);
     }
 
     #[test]
