@@ -165,7 +165,10 @@ impl CircuitBreaker {
                 Err(self.refusal(gate.state(), known))
             }
             FleetVerdict::Seed { open_for } => {
-                self.0.core.open_for(now, open_for, Reason::Fleet);
+                // a gate that knows this breaker has opened it already, and told it how often it has opened
+                if self.0.core.mode(now) != core::Mode::Open {
+                    self.0.core.open_for(now, open_for, Reason::Fleet);
+                }
                 Err(self.refusal(State::Open, Some(duration(open_for))))
             }
         }
@@ -268,6 +271,13 @@ impl CircuitBreaker {
         if let Some(permit) = local {
             self.0.core.answered(permit);
         }
+    }
+
+    /// The same, as the latest of `openings` in a row: the waits go on growing from there.
+    pub(crate) fn open_again(&self, wait: Duration, openings: u32, reason: Reason) -> bool {
+        let opened = self.0.core.open_again(self.now(), span(wait), openings, reason);
+        self.publish();
+        opened
     }
 
     /// The end of a call that was admitted: `took` until the head of its response.

@@ -81,6 +81,19 @@ fn a_forced_breaker_tells_when_it_ends_if_it_does() {
 }
 
 #[test]
+fn a_breaker_that_is_opened_again_goes_on_with_the_backoff_of_so_many_openings() {
+    let breaker = made(steady());
+    let openings = |breaker: &Breaker| breaker.snapshot(START).attempts;
+    assert!(breaker.open_again(START, Span::SECOND, 3, Reason::Fleet));
+    assert_eq!((openings(&breaker), breaker.mode(START)), (3, Mode::Open));
+    assert!(breaker.open_again(START, Span::SECOND, 1, Reason::Fleet));
+    assert_eq!(openings(&breaker), 3, "no fewer than there were");
+    breaker.force_open(START, by(None));
+    assert!(!breaker.open_again(START, Span::SECOND, 9, Reason::Fleet));
+    assert_eq!(openings(&breaker), 3, "a person has the last word");
+}
+
+#[test]
 fn orders_that_make_no_sense_are_errors() {
     let breaker = made(steady());
     assert_eq!(breaker.force_half_open(START, by(None)), Err(ManualError::HalfOpen(Mode::Closed)));

@@ -14,6 +14,8 @@ mod handover;
 mod invariants;
 #[path = "fleet/liveness.rs"]
 mod liveness;
+#[path = "fleet/ramp.rs"]
+mod ramp;
 #[path = "fleet/threads.rs"]
 mod threads;
 #[path = "fleet/view.rs"]

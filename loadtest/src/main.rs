@@ -4,28 +4,38 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-use tollgate_loadtest::fleet::sweep::{adversity, grid, headline, run};
+use tollgate_loadtest::fleet::sweep::{Cell, adversity, grid, headline, run};
 use tollgate_loadtest::fleet::{Measured, Policy, Scenario, Warmup, play, plot, table};
 
-const USAGE: &str = "usage: tollgate-loadtest fleet [--plots DIR] [--seeds N] [--headline]
+const USAGE: &str = "usage: tollgate-loadtest fleet [--plots DIR] [--seeds N] [--headline] [--only TEXT]...
 
 Plays outages against the circuit breaker of a fleet, in virtual time, and prints a table of medians.
   --plots DIR   also write pictures of load sent against capacity into DIR
   --seeds N     runs per cell, 1 to 100 (default 5)
-  --headline    only the total outage of 30 s";
+  --headline    only the total outage of 30 s
+  --only TEXT   only cells whose line of the table contains TEXT, such as
+                'service dies' or '| 1000 | total, 30 s | 60 s |'; may be repeated";
 
 /// What to do.
 struct Order {
     plots: Option<PathBuf>,
     seeds: u64,
     headline: bool,
+    only: Vec<String>,
+}
+
+impl Order {
+    fn wants(&self, cell: &Cell) -> bool {
+        let line = table::cell(cell);
+        self.only.is_empty() || self.only.iter().any(|text| line.contains(text))
+    }
 }
 
 fn order(mut words: impl Iterator<Item = String>) -> Result<Order> {
     if words.next().as_deref() != Some("fleet") {
         bail!("{USAGE}");
     }
-    let mut order = Order { plots: None, seeds: 5, headline: false };
+    let mut order = Order { plots: None, seeds: 5, headline: false, only: Vec::new() };
     while let Some(word) = words.next() {
         match word.as_str() {
             "--plots" => order.plots = Some(words.next().context("--plots needs a folder")?.into()),
@@ -37,6 +47,7 @@ fn order(mut words: impl Iterator<Item = String>) -> Result<Order> {
                 }
             }
             "--headline" => order.headline = true,
+            "--only" => order.only.push(words.next().context("--only needs a text")?),
             other => bail!("unknown option {other}\n\n{USAGE}"),
         }
     }
@@ -52,6 +63,10 @@ fn main() -> Result<()> {
     let mut parts = vec![("Total outage of 30 s, strict bars", headline())];
     if !order.headline {
         parts.extend([("Every outage", grid()), ("When more goes wrong", adversity())]);
+    }
+    parts.iter_mut().for_each(|(_, cells)| cells.retain(|cell| order.wants(cell)));
+    if parts.iter().all(|(_, cells)| cells.is_empty()) {
+        bail!("no cell contains {}", order.only.join(" or "));
     }
     let mut missed = 0;
     for (title, cells) in parts {

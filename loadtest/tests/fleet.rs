@@ -81,12 +81,32 @@ fn owners_may_fail_at_any_time() {
 
 #[test]
 fn without_the_service_the_local_breakers_do_what_they_always_do() {
-    let absent =
-        medians(&cell(Scenario { owner: OwnerFate::Absent, ..small() }, false), Policy::Fleet, SEEDS);
-    let local = medians(&cell(small(), false), Policy::Local, SEEDS).unwrap();
-    let absent = absent.unwrap();
-    assert!(absent.doomed * 10 <= local.doomed * 11, "{} against {}", absent.doomed, local.doomed);
-    assert!(absent.rounds == 0 && absent.t90 < u64::MAX, "{absent:?}");
+    for (absent, local) in seeds(Scenario { owner: OwnerFate::Absent, ..small() })
+        .into_iter()
+        .zip(seeds(Scenario { policy: Policy::Local, ..small() }))
+    {
+        assert_eq!((absent.rounds, absent.seconds), (0, local.seconds), "call for call");
+    }
+}
+
+/// All leases end within ten seconds: instances that came back together would be worse than local breakers.
+#[test]
+fn a_service_that_dies_in_an_outage_leaves_breakers_that_come_back_apart() {
+    let hard = Scenario { warmup: Warmup::HARD, ..Scenario::default() };
+    let dies = medians(&cell(Scenario { owner: OwnerFate::Dies, ..hard }, false), Policy::Fleet, SEEDS);
+    let (dies, local) = (dies.unwrap(), medians(&cell(hard, false), Policy::Local, SEEDS).unwrap());
+    assert!(dies.peak <= local.peak * 1.25, "{} against {}", dies.peak, local.peak);
+    assert!(dies.failed * 10 <= local.failed * 11, "{} against {}", dies.failed, local.failed);
+}
+
+#[test]
+fn partial_and_slow_outages_are_seen_within_two_seconds() {
+    for failure in [Failure::Partial(0.6), Failure::Slow] {
+        for measured in seeds(Scenario { failure, warmup: Warmup::NONE, ..small() }) {
+            let most = 10 * measured.rounds + 100;
+            assert!(measured.doomed <= most, "{} in {}: {failure:?}", measured.doomed, measured.rounds);
+        }
+    }
 }
 
 #[test]

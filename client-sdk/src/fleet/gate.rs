@@ -103,7 +103,7 @@ impl Gate {
     fn seed(&self, open_for: Span) {
         tracing::warn!(circuit = %self.key, open_for_us = open_for.as_micros(), "fleet circuit has no lease");
         for breaker in self.breakers() {
-            breaker.open_for(duration(open_for), Reason::Fleet);
+            breaker.open_again(duration(open_for), self.view.openings(), Reason::Fleet);
         }
         self.state.send_replace(State::Closed);
     }

@@ -103,6 +103,17 @@ impl Breaker {
         self.open_until(now, now + span, reason)
     }
 
+    /// Opens for `span`, as the last of at least `openings` openings in a row, so that the next wait is the
+    /// one that follows so many. See [`Breaker::open_until`].
+    pub fn open_again(&self, now: Time, span: Span, openings: u32, reason: Reason) -> bool {
+        let opened = self.open_for(now, span, reason);
+        if opened {
+            let mut cold = self.lock();
+            cold.attempts = cold.attempts.max(openings);
+        }
+        opened
+    }
+
     fn set(&self, to: Mode, now: Time, manual: Manual) {
         let mut cold = self.lock();
         self.settle_locked(&mut cold, now);

@@ -8,15 +8,7 @@ use tollgate_core::breaker::fleet::{
 };
 use tollgate_core::time::{Span, Time};
 
-use crate::world::{World, at, bad, enforced, forced, good};
-
-fn reasons(world: &World) -> Vec<Reason> {
-    let reason = |event: &Event| match event {
-        Event::Changed { reason, .. } => Some(*reason),
-        _ => None,
-    };
-    world.events.iter().filter_map(reason).collect()
-}
+use crate::world::{World, at, bad, enforced, forced, good, reasons};
 
 #[test]
 fn a_circuit_that_nobody_enforces_only_tells_what_it_would_do() {
@@ -45,11 +37,38 @@ fn the_short_window_trips_at_four_fifths_and_the_long_one_at_half() {
     assert!(matches!(reasons(&world)[..], [Reason::ShortFailureRate(evidence)] if evidence.over == 10));
 
     let mut world = World::new(enforced(), 10);
-    world.all(1_000, good(100));
-    world.all(4_000, Counts { success: 40, failure: 99, ..Counts::default() });
-    assert_eq!(world.state(), FleetState::Closed);
-    world.all(7_000, Counts { success: 40, failure: 81, ..Counts::default() });
-    assert!(matches!(reasons(&world)[..], [Reason::FailureRate(_)]), "180 of 360");
+    world.all(1_000, good(10));
+    world.all(4_000, Counts { success: 4, failure: 10, ..Counts::default() });
+    assert_eq!(world.state(), FleetState::Closed, "100 of 240");
+    world.all(7_000, Counts { success: 4, failure: 9, ..Counts::default() });
+    assert!(matches!(reasons(&world)[..], [Reason::FailureRate(_)]), "190 of 370");
+}
+
+#[test]
+fn half_of_many_outcomes_trip_the_short_window() {
+    for (short_volume, state) in [(201, FleetState::Closed), (200, FleetState::Open)] {
+        let mut world = World::new(FleetSettings { short_volume, ..enforced() }, 10);
+        world.all(10_000, good(100));
+        world.all(14_000, Counts { success: 8, failure: 12, ..Counts::default() });
+        assert_eq!(world.state(), state, "120 of 200, and 120 of 1200 in the long window");
+    }
+}
+
+#[test]
+fn a_blip_that_is_over_does_not_trip_the_short_window() {
+    let mut world = World::new(enforced(), 10);
+    world.all(10_000, good(200));
+    for who in 0..10 {
+        let mut blip = world.next(who, Counts { success: 30, failure: 70, ..Counts::default() });
+        blip.delta.age = Span::SECOND;
+        world.circuit.merge(at(14_000), &blip);
+        let well = world.next(who, good(10));
+        world.circuit.merge(at(14_000), &well);
+    }
+    world.tick(14_000);
+    assert_eq!(world.state(), FleetState::Closed, "700 of 1100, but none of the last 100");
+    world.all(14_400, bad(15));
+    assert!(matches!(reasons(&world)[..], [Reason::ShortFailureRate(_)]), "850 of 1250, 150 of the last 250");
 }
 
 #[test]
@@ -72,6 +91,13 @@ fn slow_calls_trip_only_where_that_is_configured() {
     let mut world = World::new(settings, 5);
     world.all(1_000, slow);
     assert!(matches!(reasons(&world)[..], [Reason::SlowRate(_)]));
+    let settings = FleetSettings { slow_rate: Some(Share::percent(50)), slow_after, ..enforced() };
+    for (success, state) in [(13, FleetState::Closed), (12, FleetState::Open)] {
+        let mut world = World::new(settings.clone(), 5);
+        world.all(10_000, good(100));
+        world.all(12_500, Counts { success, slow_success: 50, ..Counts::default() });
+        assert_eq!(world.state(), state, "four fifths of the short window, an eleventh of the long one");
+    }
 }
 
 #[test]
@@ -89,7 +115,7 @@ fn one_reporter_that_fails_alone_is_told_apart() {
 
 #[test]
 fn the_wait_grows_with_each_opening_and_is_never_shorter_than_a_hint() {
-    let mut world = World::new(enforced(), 10);
+    let mut world = World::new(FleetSettings { open_cap: Span::from_secs(30), ..enforced() }, 10);
     let mut now = 1_000;
     let mut wake = world.trip(now);
     for most in [2_400, 3_600, 5_400, 8_100] {
@@ -164,56 +190,6 @@ fn a_round_without_a_verdict_opens_again_for_no_longer() {
     world.tick(wake + 60_000);
     assert_eq!((world.state(), reasons(&world).last()), (FleetState::Open, Some(&Reason::NoVerdict)));
     assert_eq!(world.circuit.snapshot(at(wake + 60_000)).attempt, 1);
-}
-
-#[test]
-fn the_ramp_adds_while_it_is_well_shrinks_when_it_is_not_and_closes_after_a_window_at_full() {
-    let mut world = World::new(enforced(), 10);
-    let start = world.ramp(1_000);
-    assert_eq!(world.directive(start, 0).admit, Share::percent(5));
-    world.all(start + 400, good(3));
-    world.tick(start + 500);
-    assert_eq!(world.directive(start + 500, 0).admit, Share::percent(10));
-    world.all(start + 900, Counts { success: 9, slow_success: 1, ..Counts::default() });
-    world.tick(start + 1_000);
-    assert_eq!(world.directive(start + 1_000, 0).admit, Share::percent(8), "a tenth was slow");
-    for step in 3..=21 {
-        world.all(start + step * 500 - 1, good(10));
-        world.tick(start + step * 500);
-    }
-    assert_eq!(world.directive(start + 10_500, 0).admit, Share::ALL);
-    assert_eq!(world.state(), FleetState::Recovering);
-    for step in 22..=41 {
-        world.tick(start + step * 500);
-    }
-    assert_eq!((world.state(), reasons(&world).last()), (FleetState::Closed, Some(&Reason::Recovered)));
-}
-
-#[test]
-fn a_step_with_too_few_outcomes_goes_on_counting() {
-    let mut world = World::new(enforced(), 10);
-    let start = world.ramp(1_000);
-    world.report(start + 100, 0, bad(1));
-    world.report(start + 110, 1, bad(1));
-    world.report(start + 120, 2, bad(1));
-    world.tick(start + 500);
-    assert_eq!(
-        world.directive(start + 500, 0).admit,
-        Share::percent(5),
-        "three of three: no reason to go on"
-    );
-    world.all(start + 900, good(2));
-    world.tick(start + 1_000);
-    assert_eq!(world.directive(start + 1_000, 0).admit, Share::percent(4), "three of twenty-three");
-}
-
-#[test]
-fn failures_during_the_ramp_open_again_with_a_longer_wait() {
-    let mut world = World::new(enforced(), 10);
-    let start = world.ramp(1_000);
-    world.all(start + 100, Counts { success: 2, failure: 3, ..Counts::default() });
-    assert!(matches!(reasons(&world).last(), Some(Reason::RampFailed(_))));
-    assert_eq!(world.circuit.snapshot(at(start)).attempt, 2);
 }
 
 #[test]

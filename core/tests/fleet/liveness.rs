@@ -7,7 +7,7 @@ use tollgate_core::breaker::fleet::{Counts, FleetState, OutcomeKind};
 use crate::world::{World, enforced, good};
 
 /// Longest wait with its jitter, a round of probes, the ramp from its lowest share, and a window at full.
-const HEALTHY_MILLIS: u64 = 36_000 + 1_000 + 10_500 + 10_000 + 2_000;
+const HEALTHY_MILLIS: u64 = 3_600 + 1_000 + 10_500 + 10_000 + 2_000;
 
 /// Everything that instances do with a healthy target, in one instant.
 fn healthy(world: &mut World, now: u64) {

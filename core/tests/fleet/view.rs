@@ -251,14 +251,66 @@ fn a_lease_that_ran_out_while_open_opens_the_local_breaker_once() {
     view.apply(at(0), &told);
     assert!(refused(view.admit(at(9_999), 0)).is_some());
     let FleetVerdict::Seed { open_for } = view.admit(at(10_000), 0) else { panic!("not told") };
-    assert!(open_for >= Span::from_secs(2) && open_for <= Span::from_secs(7), "{open_for}");
+    assert!(open_for >= Span::from_secs(2) && open_for <= Span::from_millis(9_500), "{open_for}");
+    assert_eq!(view.openings(), 2, "a local breaker would be in its second wait, of 7.5 s");
     assert!(matches!(view.admit(at(10_000), 0), FleetVerdict::Local(_)), "told once");
     assert_eq!(view.snapshot(at(10_000)).epoch, Epoch::default());
     let back = view.apply(at(11_000), &told).unwrap();
     assert_eq!(back.to, FleetState::Open, "the same owner is followed again");
     for state in [FleetState::HalfOpen, FleetState::Recovering] {
         view.apply(at(12_000), &says(3 + state as u64, state));
-        assert!(view.lapse(at(22_000)).unwrap() <= Span::from_secs(5));
+        assert!(view.lapse(at(22_000)).unwrap() <= Span::from_millis(7_500));
+    }
+}
+
+#[test]
+fn the_longer_an_outage_the_wider_instances_spread_when_their_leases_end() {
+    let spread = |secs: u64| {
+        let waits = (0..200).map(|seed| {
+            let config = *view().config();
+            let view = FleetView::new(config, seed, at(0));
+            for second in 0..secs {
+                view.apply(at(second * 1_000), &says(2, FleetState::HalfOpen));
+            }
+            let wait = view.lapse(at(secs * 1_000 + 9_000)).unwrap();
+            (wait.as_micros() / 1_000_000, view.openings())
+        });
+        let (waits, openings): (Vec<u64>, Vec<u32>) = waits.unzip();
+        (waits.iter().min().copied().unwrap(), waits.iter().max().copied().unwrap(), openings[0])
+    };
+    assert_eq!(spread(1), (0, 7, 2));
+    assert_eq!(spread(20), (0, 16, 4));
+    assert_eq!(spread(3_600), (0, 59, 8), "no more than a minute");
+}
+
+#[test]
+fn a_failing_instance_asks_once_more() {
+    let view = view();
+    let _hello = view.flush(at(0));
+    let closed =
+        |highest| Directive { ack: Ack { highest, earlier: u64::MAX }, ..says(1, FleetState::Closed) };
+    view.apply(at(0), &closed(1));
+    view.record(at(100), ticket(&view, at(100)), ended(OutcomeKind::Failure));
+    assert_eq!(view.flush(at(150)).unwrap().counts.failure, 1);
+    view.apply(at(155), &closed(2));
+    assert_eq!(view.flush_due(at(155)), at(350), "the circuit may have opened meanwhile");
+    assert!(view.flush(at(350)).unwrap().counts.is_empty());
+    view.apply(at(355), &closed(3));
+    assert_eq!(view.flush_due(at(355)), Time::MAX);
+}
+
+#[test]
+fn a_slow_call_is_told_sooner_unless_others_are_quick() {
+    let took = |millis| Outcome { kind: OutcomeKind::Success, took: Span::from_millis(millis), hint: None };
+    for (first, due) in [(10, 1_000), (500, 150)] {
+        let view = view();
+        let _hello = view.flush(at(0));
+        let slow_after = Some(Span::from_millis(100));
+        let ack = Ack { highest: 1, earlier: 0 };
+        view.apply(at(0), &Directive { ack, slow_after, ..says(1, FleetState::Closed) });
+        view.record(at(100), ticket(&view, at(0)), took(first));
+        view.record(at(100), ticket(&view, at(0)), took(500));
+        assert_eq!(view.flush_due(at(100)), at(due));
     }
 }
 

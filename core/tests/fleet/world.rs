@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tollgate_core::breaker::fleet::{
     Circuit, Counts, Delta, Directive, Event, FleetConfig, FleetMode, FleetSettings, FleetState, OutcomeKind,
-    Override, OverrideMode, PermitId, ProbeResult, Report, ReporterId,
+    Override, OverrideMode, PermitId, ProbeResult, Reason, Report, ReporterId,
 };
 use tollgate_core::time::{Span, Time};
 
@@ -32,6 +32,15 @@ pub(crate) fn good(success: u64) -> Counts {
 
 pub(crate) fn bad(failure: u64) -> Counts {
     Counts { failure, ..Counts::default() }
+}
+
+/// Why the state changed, each time.
+pub(crate) fn reasons(world: &World) -> Vec<Reason> {
+    let reason = |event: &Event| match event {
+        Event::Changed { reason, .. } => Some(*reason),
+        _ => None,
+    };
+    world.events.iter().filter_map(reason).collect()
 }
 
 /// A circuit and the last sequence of each of its reporters.

@@ -80,7 +80,7 @@ impl Client {
         };
         let verdict = view.admit(now, roll);
         if let (FleetVerdict::Seed { open_for }, Some(breaker)) = (verdict, &self.local) {
-            breaker.open_for(now, open_for, Reason::Fleet);
+            breaker.open_again(now, open_for, view.openings(), Reason::Fleet);
         }
         match combine(verdict, ask_local) {
             Gate::Call(ticket) => Leave::Go(Pass { local, fleet: Some(ticket) }),

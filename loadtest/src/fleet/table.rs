@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::sweep::{Medians, Played};
+use super::sweep::{Cell, Medians, Played};
 
 /// The heading of the table that [`row`] fills.
 #[must_use]
@@ -11,13 +11,19 @@ pub fn heading() -> String {
     format!("{names}\n|--:|---|--:|--:|--:|--:|--:|--:|--:|---|\n")
 }
 
+/// The columns that tell which cell it is.
+#[must_use]
+pub fn cell(cell: &Cell) -> String {
+    let scenario = &cell.scenario;
+    format!("| {} | {} | {} s |", scenario.clients, cell.twist, scenario.warmup.secs)
+}
+
 /// One line: local / fleet.
 #[must_use]
 pub fn row(played: &Played) -> String {
     let (local, fleet) = (&played.local, &played.fleet);
-    let scenario = &played.cell.scenario;
     let missed = played.missed();
-    let mut row = format!("| {} | {} | {} s |", scenario.clients, played.cell.twist, scenario.warmup.secs);
+    let mut row = cell(&played.cell);
     let pairs = [
         (local.doomed.to_string(), fleet.doomed.to_string()),
         (format!("{:.2}", local.peak), format!("{:.2}", fleet.peak)),

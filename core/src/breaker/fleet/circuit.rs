@@ -168,7 +168,12 @@ impl Circuit {
                     self.typical.learn(self.now.as_micros(), median, counts.judged());
                 }
             }
-            Phase::Recovering(_) => self.reporters.count_step(id, &sums),
+            Phase::Recovering(ref mut ramp) => {
+                if let (Some(median), Some(typical)) = (median, self.typical.median()) {
+                    ramp.time(median, typical, counts.judged());
+                }
+                self.reporters.count_step(id, &sums);
+            }
             _ => return,
         }
         self.reporters.count(id, self.grid.tick(at), self.grid.window_from(self.now), &sums);

@@ -3,6 +3,7 @@
 //! [`FleetView::admit`] and [`FleetView::record`] use atomics alone while the circuit is closed. A lock is
 //! taken for probes, for deltas and for directives.
 
+mod backoff;
 mod counts;
 mod outbox;
 mod record;
@@ -45,6 +46,10 @@ struct Inner {
     epoch: Epoch,
     lease: Span,
     attempt: u32,
+    /// Since when the circuit is anything but closed.
+    trouble: Option<Time>,
+    /// See [`FleetView::openings`].
+    openings: u32,
     report_interval: Span,
     last_flush: Option<Time>,
     /// Whether the last delta held failures.
@@ -93,6 +98,8 @@ impl FleetView {
             epoch: Epoch::default(),
             lease: Span::ZERO,
             attempt: 0,
+            trouble: None,
+            openings: 0,
             report_interval: Span::SECOND,
             last_flush: None,
             failing: false,
@@ -270,10 +277,18 @@ impl FleetView {
             FleetState::Open | FleetState::ForcedOpen => self.retry_after(now, word.state),
             _ => Span::ZERO,
         };
-        let open_for = left + inner.random.up_to(self.config.base_wait);
+        let (openings, spread) = backoff::after(self.config.base_wait, now - inner.trouble.unwrap_or(now));
+        let open_for = left + inner.random.up_to(spread);
+        (inner.openings, inner.trouble) = (openings, None);
         inner.epoch = Epoch::default();
         self.turn(&mut inner, word, FleetState::Closed, Share::ALL);
         Some(open_for)
+    }
+
+    /// Openings in a row that the local breaker would have had by itself when the last lease ran out: its
+    /// backoff goes on from there.
+    pub fn openings(&self) -> u32 {
+        self.lock().openings
     }
 
     /// Moves on to the next generation: what was counted becomes late.
@@ -314,6 +329,7 @@ impl FleetView {
             inner.hold(now, *permit);
         }
         self.note_ready(&inner);
+        inner.trouble = if self.word().is_local() { None } else { inner.trouble.or(Some(now)) };
         let changed = turned && word.state != directive.state;
         let recovering = directive.state == FleetState::Recovering;
         changed.then_some(FleetTransition {

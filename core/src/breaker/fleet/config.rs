@@ -32,7 +32,11 @@ pub struct FleetSettings {
     pub failure_rate: Share,
     /// Failures that open the circuit over the short window, above 0 %. Default 80 %.
     pub short_failure_rate: Share,
-    /// Slow calls that open the circuit over the long window, above 0 %; needs `slow_after`. Default: none do.
+    /// From so many outcomes in the short window on, `failure_rate` is enough there too, if the last quarter
+    /// of it is no better; 1 to 1 000 000. Default 200.
+    pub short_volume: u64,
+    /// Slow calls that open the circuit over the long window, above 0 %; needs `slow_after`. Over the short
+    /// window it takes at least `short_failure_rate` of them. Default: none do.
     pub slow_rate: Option<Share>,
     /// Calls longer than this are slow, 1 us to 1 h. Default: three times the median that the target had
     /// before the outage, but at least `slow_floor`.
@@ -61,8 +65,12 @@ pub struct FleetSettings {
     pub half_open_max: Span,
     /// Share that passes first after an outage, above 0 %. Default 5 %.
     pub ramp_start: Share,
-    /// What each good step adds, above 0 %. Default 5 percentage points.
+    /// What a good step adds at first, above 0 %. Default 5 percentage points.
     pub ramp_step: Share,
+    /// Growth of the step with each clean one, in thousandths, 1 000 (none) to 4 000. Default 2 000. A step is
+    /// clean if less than half of `ramp_bad` was bad and most calls took no longer than 1.25 times the median
+    /// before the outage; any other takes the growth back.
+    pub ramp_growth: u32,
     /// Length of a step, 50 ms to 10 min. Default 500 ms.
     pub ramp_every: Span,
     /// Bad calls (failed or slow) in a step that shrink the share, above 0 %. Default 10 %.
@@ -81,7 +89,7 @@ pub struct FleetSettings {
     pub open_multiplier: u32,
     /// The wait is drawn within plus or minus this share, up to 90 %. Default 20 %.
     pub open_jitter: Share,
-    /// Longest wait before jitter, up to `open_max`. Default 30 s.
+    /// Longest wait before jitter, up to `open_max`. Default 3 s: a round costs the fleet no more than `probes` calls.
     pub open_cap: Span,
     /// Longest time without a probe, even if the target hints at more, 10 ms to 1 h. Default 60 s.
     pub open_max: Span,
@@ -105,6 +113,7 @@ impl Default for FleetSettings {
             min_volume: 100,
             failure_rate: Share::percent(50),
             short_failure_rate: Share::percent(80),
+            short_volume: 200,
             slow_rate: None,
             slow_after: None,
             slow_floor: Span::from_millis(100),
@@ -119,6 +128,7 @@ impl Default for FleetSettings {
             half_open_max: Span::from_secs(60),
             ramp_start: Share::percent(5),
             ramp_step: Share::percent(5),
+            ramp_growth: 2_000,
             ramp_every: Span::from_millis(500),
             ramp_bad: Share::percent(10),
             ramp_keep: Share::percent(80),
@@ -128,7 +138,7 @@ impl Default for FleetSettings {
             open_wait: Span::from_secs(2),
             open_multiplier: 1_500,
             open_jitter: Share::percent(20),
-            open_cap: Span::from_secs(30),
+            open_cap: Span::from_secs(3),
             open_max: Span::from_secs(60),
             lease: Span::from_secs(10),
             report_interval: Span::SECOND,
@@ -221,6 +231,7 @@ fn check_windows(s: &FleetSettings) -> Result<(), FleetConfigError> {
     within("min_volume", s.min_volume, 1, 1_000_000)?;
     share("failure_rate", s.failure_rate, 1, 10_000)?;
     share("short_failure_rate", s.short_failure_rate, 1, 10_000)?;
+    within("short_volume", s.short_volume, 1, 1_000_000)?;
     if let Some(slow_after) = s.slow_after {
         within("slow_after", slow_after, Span::MICRO, HOUR)?;
     }
@@ -253,6 +264,7 @@ fn check_probes(s: &FleetSettings) -> Result<(), FleetConfigError> {
 fn check_ramp(s: &FleetSettings) -> Result<(), FleetConfigError> {
     share("ramp_start", s.ramp_start, 1, 10_000)?;
     share("ramp_step", s.ramp_step, 1, 10_000)?;
+    within("ramp_growth", s.ramp_growth, 1_000, 4_000)?;
     within("ramp_every", s.ramp_every, Span::from_millis(50), TEN_MINUTES)?;
     share("ramp_bad", s.ramp_bad, 1, 10_000)?;
     share("ramp_keep", s.ramp_keep, 100, 9_900)?;

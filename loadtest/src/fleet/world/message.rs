@@ -42,9 +42,15 @@ impl World {
     }
 
     fn transmit(&mut self, client: usize, what: Happening) {
-        if self.chance.unit() >= self.scenario.loss {
+        if !self.is_lost() {
             self.push(self.now + self.delays[client], what);
         }
+    }
+
+    /// Whether the next message is lost. Where none can be, no chance is drawn: without an owner the calls of a
+    /// seed are those that local breakers alone see.
+    fn is_lost(&mut self) -> bool {
+        self.scenario.loss > 0.0 && self.chance.unit() < self.scenario.loss
     }
 
     pub(super) fn arrive(&mut self, report: &Report) {
@@ -104,7 +110,7 @@ impl World {
 
     pub(super) fn ask_owner(&mut self, call: Call) {
         // The question or the answer may be lost: the call waits no longer than this.
-        if self.chance.unit() < self.scenario.loss {
+        if self.is_lost() {
             self.push(self.now + ANSWER_WITHIN, Happening::Answer(call, None));
         } else {
             self.push(self.now + self.delays[call.client], Happening::Ask(call));
@@ -113,7 +119,7 @@ impl World {
 
     pub(super) fn asked(&mut self, call: Call) {
         let granted = self.owner.acquire(self.now, ReporterId(call.client as u64 + 1));
-        let lost = self.chance.unit() < self.scenario.loss;
+        let lost = self.is_lost();
         let (granted, after): (Option<Granted>, Span) =
             if lost { (None, ANSWER_WITHIN) } else { (granted, self.delays[call.client]) };
         self.push(self.now + after, Happening::Answer(call, granted));

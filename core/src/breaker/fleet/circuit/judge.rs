@@ -39,11 +39,40 @@ impl View<'_> {
         if short.reaches(threshold, volume, self.settings) {
             return Some(Reason::ShortFailureRate(short.into()));
         }
+        if let Some(reason) = self.trip_early(&short) {
+            return Some(reason);
+        }
         let long = self.over_window();
         if long.reaches(self.settings.failure_rate, volume, self.settings) {
             return Some(Reason::FailureRate(long.into()));
         }
+        self.trip_slow()
+    }
+
+    /// Half of many outcomes in the short window failed, and it goes on.
+    fn trip_early(&self, short: &Tally) -> Option<Reason> {
+        let threshold = self.settings.failure_rate;
+        // Rates and volumes do not depend on the threshold, the quorum does: most of the time that is spared.
+        if short.volume < self.settings.short_volume || !threshold.reached(short.bad, short.volume) {
+            return None;
+        }
+        let tally = |first| self.tally(first, |sums| sums.failures, threshold);
+        let short = tally(self.grid.short_from(self.now));
+        let last = tally(self.grid.last_from(self.now));
+        let goes_on = threshold.reached(last.bad, last.volume);
+        let reached = goes_on && short.reaches(threshold, self.settings.short_volume, self.settings);
+        reached.then(|| Reason::ShortFailureRate(short.into()))
+    }
+
+    /// Too many calls are slow, in the short window or in the long one.
+    fn trip_slow(&self) -> Option<Reason> {
         let threshold = self.settings.slow_rate?;
+        let volume = self.settings.min_volume;
+        let strict = threshold.max(self.settings.short_failure_rate);
+        let short = self.tally(self.grid.short_from(self.now), |sums| sums.slow, strict);
+        if short.reaches(strict, volume, self.settings) {
+            return Some(Reason::SlowRate(short.into()));
+        }
         let slow = self.tally(self.grid.window_from(self.now), |sums| sums.slow, threshold);
         slow.reaches(threshold, volume, self.settings).then(|| Reason::SlowRate(slow.into()))
     }

@@ -78,9 +78,10 @@ mod tests {
 
     #[test]
     fn the_wait_grows_by_half_up_to_its_cap() {
-        let settings = FleetSettings::default();
+        let settings = FleetSettings { open_cap: Span::from_secs(30), ..FleetSettings::default() };
         let waits: Vec<u64> = (0..9).map(|n| wait(&settings, n).as_micros() / 1_000).collect();
         assert_eq!(waits, [2_000, 2_000, 3_000, 4_500, 6_750, 10_125, 15_187, 22_781, 30_000]);
         assert_eq!(wait(&settings, u32::MAX), Span::from_secs(30));
+        assert_eq!(wait(&FleetSettings::default(), u32::MAX), Span::from_secs(3));
     }
 }

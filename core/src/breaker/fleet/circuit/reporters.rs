@@ -138,6 +138,11 @@ impl Grid {
     pub(super) const fn short_from(&self, now: Time) -> u64 {
         self.tick(now).saturating_sub(self.short - 1)
     }
+
+    /// The first cell of the last quarter of the short window.
+    pub(super) const fn last_from(&self, now: Time) -> u64 {
+        self.tick(now).saturating_sub(self.short / 4 - 1)
+    }
 }
 
 /// All of them.

@@ -41,7 +41,9 @@ impl FleetView {
         if outcome.kind == OutcomeKind::Success {
             self.latencies.add(outcome.took);
         }
-        if self.hurries(now, word, outcome.kind == OutcomeKind::Failure) {
+        let failed = outcome.kind == OutcomeKind::Failure;
+        // A slow call among quick ones is no news.
+        if self.hurries(now, word, failed || (slow && self.set(word.generation).peek().success == 0)) {
             self.nudge.store(true, Ordering::Relaxed);
         }
         self.nudged()

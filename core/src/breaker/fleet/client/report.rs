@@ -20,7 +20,7 @@ impl FleetView {
     /// ([`FleetView::nudged`]).
     ///
     /// With the default interval of one second: every second when all is well, within 50 ms after the first
-    /// failure, every 200 ms or 64 outcomes while something is wrong, at once after a probe, and once in
+    /// failure (or slow call, if none was quick since the last delta), every 200 ms or 64 outcomes while something is wrong, at once after a probe, and once in
     /// half a lease while the circuit is not closed, so that the lease goes on.
     #[must_use]
     pub fn flush_due(&self, now: Time) -> Time {
@@ -53,7 +53,8 @@ impl FleetView {
         let other = self.set(word.generation.wrapping_add(1)).peek();
         let current = self.set(word.generation).peek();
         if current.is_empty() && other.is_empty() && inner.late.is_empty() && inner.hint.is_none() {
-            return renew;
+            // The answer to the last delta may be on its way, or lost: asked once more.
+            return if inner.failing { renew.min(last + part(TROUBLED)) } else { renew };
         }
         let mut due = last + inner.report_interval;
         if inner.failing || word.is_steered() {
@@ -86,7 +87,7 @@ impl FleetView {
         let counts = self.set(word.generation).take();
         let mut late = std::mem::take(&mut inner.late);
         late.add(&self.set(word.generation.wrapping_add(1)).take());
-        inner.failing = counts.failures() > 0;
+        inner.failing = counts.failures() > 0 || counts.slow_success > counts.success;
         self.first_failure.store(0, Ordering::Relaxed);
         self.pending.store(0, Ordering::Relaxed);
         inner.last_flush = Some(now);

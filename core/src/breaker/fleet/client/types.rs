@@ -11,7 +11,8 @@ pub struct ViewConfig {
     /// Higher after each restart under the same name; any value for a fresh name.
     pub incarnation: u64,
     /// Base wait of the local breaker. When a lease runs out, the local breaker is opened for what was left
-    /// and a random part of this. Zero means no random part.
+    /// and a random part of the wait that it would have reached by itself: this one, half as long again for
+    /// each further opening in a row, up to 60 s. Zero means no random part.
     pub base_wait: Span,
     /// Calls longer than this are slow as long as the owner does not say otherwise.
     pub slow_after: Option<Span>,
@@ -43,7 +44,9 @@ pub enum FleetVerdict {
     /// The lease ran out while the circuit was not closed: the local breaker must be opened for so long.
     /// Exactly one call is told; it may not go on.
     Seed {
-        /// What was left, and a random part of the base wait.
+        /// What was left, and a random part of the wait that the local breaker would have by now. Open it by
+        /// [`Breaker::open_again`](crate::breaker::Breaker::open_again), as the last of
+        /// [`FleetView::openings`](super::FleetView::openings) in a row.
         open_for: Span,
     },
 }

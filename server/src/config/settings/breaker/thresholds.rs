@@ -27,6 +27,8 @@ pub struct Thresholds {
     pub failure_rate: f64,
     /// Share of failures over the short window that opens it, `0.8`, above 0.
     pub short_failure_rate: f64,
+    /// Outcomes in the short window from which failure_rate is judged over it too, `200`, 1 to 1000000.
+    pub short_volume: u64,
     /// Share of slow calls that opens it, `0.0`, 0: none does; else slow_after has to be set.
     pub slow_rate: f64,
     /// Calls longer than this are slow, `0s`; 0: three times the median of before the outage.
@@ -60,6 +62,9 @@ pub struct Thresholds {
     pub ramp_start: f64,
     /// What each good step adds, `0.05`, above 0.
     pub ramp_step: f64,
+    /// How much larger each step is than the one before while calls are as quick as before the outage, `2.0`, 1
+    /// to 4.
+    pub ramp_growth: f64,
     /// Length of a step, `500ms`, 50ms to 10m.
     #[serde(with = "duration")]
     pub ramp_every: Duration,
@@ -105,6 +110,7 @@ impl Default for Thresholds {
             min_volume: 100,
             failure_rate: 0.5,
             short_failure_rate: 0.8,
+            short_volume: 200,
             slow_rate: 0.0,
             slow_after: Duration::ZERO,
             slow_floor: Duration::from_millis(100),
@@ -119,6 +125,7 @@ impl Default for Thresholds {
             half_open_max: Duration::from_secs(60),
             ramp_start: 0.05,
             ramp_step: 0.05,
+            ramp_growth: 2.0,
             ramp_every: Duration::from_millis(500),
             ramp_bad: 0.1,
             ramp_keep: 0.8,
@@ -128,7 +135,7 @@ impl Default for Thresholds {
             open_wait: Duration::from_secs(2),
             open_multiplier: 1.5,
             open_jitter: 0.2,
-            open_cap: Duration::from_secs(30),
+            open_cap: Duration::from_secs(3),
             open_max: Duration::from_secs(60),
             lease: Duration::from_secs(10),
             report_interval: Duration::from_secs(1),
@@ -153,6 +160,9 @@ impl Thresholds {
         if !(1.0..=10.0).contains(&self.open_multiplier) {
             return Err(format!("open_multiplier is {}, must be 1 to 10", self.open_multiplier));
         }
+        if !(1.0..=4.0).contains(&self.ramp_growth) {
+            return Err(format!("ramp_growth is {}, must be 1 to 4", self.ramp_growth));
+        }
         let settings = FleetSettings {
             mode: match common.mode {
                 BreakerMode::Enforce => FleetMode::Enforce,
@@ -165,6 +175,7 @@ impl Thresholds {
             min_volume: self.min_volume,
             failure_rate: share(self.failure_rate),
             short_failure_rate: share(self.short_failure_rate),
+            short_volume: self.short_volume,
             slow_rate: (self.slow_rate > 0.0).then(|| share(self.slow_rate)),
             slow_after: (!self.slow_after.is_zero()).then(|| span(self.slow_after)),
             slow_floor: span(self.slow_floor),
@@ -179,6 +190,7 @@ impl Thresholds {
             half_open_max: span(self.half_open_max),
             ramp_start: share(self.ramp_start),
             ramp_step: share(self.ramp_step),
+            ramp_growth: parts(self.ramp_growth, 1_000.0),
             ramp_every: span(self.ramp_every),
             ramp_bad: share(self.ramp_bad),
             ramp_keep: share(self.ramp_keep),
