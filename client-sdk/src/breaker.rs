@@ -53,6 +53,8 @@ struct Inner {
     telling: Mutex<()>,
     fleet: Option<Arc<dyn FleetGate>>,
     rolls: Rolls,
+    /// See [`CircuitBreakerConfig::open_on_hint`].
+    open_on_hint: bool,
 }
 
 /// Why a call may not be sent.
@@ -94,11 +96,12 @@ impl CircuitBreaker {
     fn from_builder(builder: CircuitBreakerBuilder) -> Result<CircuitBreaker, ConfigError> {
         let member = builder.member();
         let CircuitBreakerBuilder { name, config, clock, seed, listeners, fleet, initial } = builder;
+        let open_on_hint = config.open_on_hint;
         let core = core::Breaker::new(config.compile(initial)?, seed, clock.now())?;
         let (state, _) = watch::channel(events::state(initial));
         let (telling, rolls) = (Mutex::new(()), Rolls::new(seed));
         let fleet = fleet.map(|fleet| fleet.join(member)).transpose()?;
-        let inner = Inner { name, core, clock, state, listeners, telling, fleet, rolls };
+        let inner = Inner { name, core, clock, state, listeners, telling, fleet, rolls, open_on_hint };
         let breaker = CircuitBreaker(Arc::new(inner));
         if let Some(gate) = &breaker.0.fleet {
             gate.attach(LocalBreaker::of(&breaker));
@@ -159,6 +162,10 @@ impl CircuitBreaker {
                 }
                 local => Ok(Admitted::new(now, local.ok(), Some((ticket, true)))),
             },
+            // who has switched this breaker off by hand wants no call rejected
+            FleetVerdict::Refuse { .. } | FleetVerdict::Seed { .. } if self.is_off(now) => {
+                self.admit_locally(now).map(|local| Admitted::new(now, Some(local), None))
+            }
             FleetVerdict::Refuse { retry_after, .. } => {
                 // no wait at all: nobody knows how long it takes
                 let known = (!retry_after.is_zero()).then(|| duration(retry_after));
@@ -172,6 +179,10 @@ impl CircuitBreaker {
                 Err(self.refusal(State::Open, Some(duration(open_for))))
             }
         }
+    }
+
+    fn is_off(&self, now: Time) -> bool {
+        matches!(self.0.core.mode(now), core::Mode::Disabled | core::Mode::MetricsOnly)
     }
 
     fn refusal(&self, state: State, retry_after: Option<Duration>) -> CircuitOpen {
@@ -289,7 +300,7 @@ impl CircuitBreaker {
         verdict: &Verdict,
     ) {
         if let Some(permit) = local {
-            self.0.core.record_after(permit, now, outcome(verdict), took);
+            self.0.core.record_after(permit, now, outcome(verdict, self.0.open_on_hint), took);
         }
         if let (Some((ticket, probe)), Some(gate)) = (fleet, &self.0.fleet) {
             gate.record(now, ticket, events::fleet_outcome(verdict, probe, took));
@@ -321,13 +332,13 @@ fn manual(reason: &str, ttl: Option<Duration>) -> core::Manual {
     core::Manual { reason: reason.into(), actor: "this process".into(), ttl: ttl.map(span) }
 }
 
-fn outcome(verdict: &Verdict) -> core::Outcome {
+fn outcome(verdict: &Verdict, open_on_hint: bool) -> core::Outcome {
     match (verdict.outcome, verdict.hint.after) {
         (Outcome::Success, _) => core::Outcome::Success,
         (Outcome::Failure, Some(after)) => core::Outcome::Unavailable { retry_after: span(after) },
         (Outcome::Failure, None) => core::Outcome::Failure,
         (Outcome::Throttled { retry_after }, _) => {
-            core::Outcome::Throttled { retry_after: retry_after.map(span) }
+            core::Outcome::Throttled { retry_after: retry_after.filter(|_| open_on_hint).map(span) }
         }
         (Outcome::Ignored, _) => core::Outcome::Ignored,
     }

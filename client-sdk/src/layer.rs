@@ -11,7 +11,7 @@
 //!
 //! | for | layers |
 //! |---|---|
-//! | clients | [`CircuitBreakerLayer`], [`ConcurrencyLimitLayer`], [`ThrottleLayer`], [`PipelineLayer`], [`RetryLayer`](retry::RetryLayer), [`GateLayer`] |
+//! | clients | [`CircuitBreakerLayer`], [`ConcurrencyLimitLayer`], [`ThrottleLayer`], [`PipelineLayer`], [`RetryLayer`], [`GateLayer`] |
 //! | servers | [`LoadShedLayer`], [`DeadlineLayer`] |
 
 pub mod body;

@@ -142,6 +142,10 @@ pub struct CircuitBreakerConfig {
     pub recovery: Option<Recovery>,
     /// Counts calls that hang, before they end, as slow.
     pub overdue: bool,
+    /// Opens as soon as one call is told to come again later (`RESOURCE_EXHAUSTED`, 429), for as long as it is
+    /// told. For targets that throttle a whole client; where they shed call by call, or limit tenant by tenant,
+    /// one refusal would stop everybody's calls. Retries and throttles heed such hints in any case.
+    pub open_on_hint: bool,
 }
 
 impl Default for CircuitBreakerConfig {
@@ -159,6 +163,7 @@ impl Default for CircuitBreakerConfig {
             wait_in_open: Wait::default(),
             recovery: None,
             overdue: false,
+            open_on_hint: false,
         }
     }
 }
@@ -327,6 +332,14 @@ impl CircuitBreakerBuilder {
     /// Counts calls that hang as slow before they end; needs [`slow_call`](Self::slow_call). Default: off.
     pub fn overdue(mut self) -> Self {
         self.config.overdue = true;
+        self
+    }
+
+    /// Opens as soon as one call is told to come again later, for as long as it is told; see
+    /// [`CircuitBreakerConfig::open_on_hint`].
+    #[must_use]
+    pub const fn open_on_hint(mut self) -> Self {
+        self.config.open_on_hint = true;
         self
     }
 

@@ -241,6 +241,18 @@ fn no_probe_of_the_fleet_passes_an_order_by_hand() {
 }
 
 #[test]
+fn the_fleet_rejects_no_call_of_a_breaker_that_is_off() {
+    let refuse = FleetVerdict::Refuse { retry_after: Span::SECOND, ask: false };
+    let gate = Arc::new(Scripted { says: Mutex::new(refuse), heard: Mutex::default() });
+    let breaker = three().fleet(gate).build().unwrap();
+    assert!(breaker.try_acquire().is_err());
+    breaker.disable("drill", None);
+    breaker.try_acquire().unwrap().failure();
+    breaker.metrics_only("drill", None);
+    breaker.try_acquire().unwrap().success();
+}
+
+#[test]
 fn a_configuration_file_says_the_same_as_the_builder() {
     let config: CircuitBreakerConfig = CircuitBreakerConfig {
         failure_rate_threshold: Some(0.25),
@@ -273,4 +285,15 @@ fn bad_settings_are_named_with_their_range() {
     ] {
         assert_eq!(builder.build().unwrap_err().to_string(), message);
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_shed_call_does_not_stop_the_others_unless_that_is_wanted() {
+    let shed = || Outcome::Throttled { retry_after: Some(Duration::from_secs(1)) };
+    let patient = three().build().unwrap();
+    patient.try_acquire().unwrap().record(shed());
+    assert_eq!(patient.state(), State::Closed);
+    let obedient = three().open_on_hint().build().unwrap();
+    obedient.try_acquire().unwrap().record(shed());
+    assert_eq!(obedient.state(), State::Open);
 }

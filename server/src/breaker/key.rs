@@ -16,7 +16,7 @@ impl Key {
     /// The key of these parts: namespace, target, shard, operation; the latter two may be empty.
     ///
     /// # Errors
-    /// Namespace or target is empty, or all are longer than [`MAX_BYTES`]: the part's name and what it may be.
+    /// Namespace or target is empty, or all are longer than 512 bytes: the part's name and what it may be.
     pub fn new(parts: [&str; 4]) -> Result<Key, String> {
         let bytes: usize = parts.iter().map(|part| part.len()).sum();
         if parts[0].is_empty() {
