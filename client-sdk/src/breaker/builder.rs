@@ -337,7 +337,6 @@ impl CircuitBreakerBuilder {
 
     /// Opens as soon as one call is told to come again later, for as long as it is told; see
     /// [`CircuitBreakerConfig::open_on_hint`].
-    #[must_use]
     pub const fn open_on_hint(mut self) -> Self {
         self.config.open_on_hint = true;
         self
