@@ -1,6 +1,7 @@
 //! What is wrong with a configuration.
 
 use tollgate_core::breaker;
+use tollgate_core::breaker::Ratio;
 use tollgate_core::load::OutOfRange;
 
 /// A setting that makes no sense; says which field, what is allowed, what was given.
@@ -113,6 +114,23 @@ pub(crate) mod text {
             text.map(parsed).transpose()
         }
     }
+}
+
+/// Largest denominator that a threshold is read as: 2/3 is two thirds, not 0.666667.
+const MAX_DENOMINATOR: u32 = 1_000;
+
+/// The fraction with a small denominator that `value` stands for, else millionths.
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "0..=1_000_000 was checked")]
+pub(crate) fn ratio(field: &'static str, value: f64) -> Result<Ratio, ConfigError> {
+    if !(0.0..=1.0).contains(&value) {
+        return Err(ConfigError::range(field, "in 0.0..=1.0", &value));
+    }
+    let exact = |den: &u32| {
+        let scaled = value * f64::from(*den);
+        (scaled - scaled.round()).abs() < 1e-9
+    };
+    let den = (1..=MAX_DENOMINATOR).find(exact).unwrap_or(1_000_000);
+    Ok(Ratio::new((value * f64::from(den)).round() as u32, den)?)
 }
 
 #[cfg(test)]

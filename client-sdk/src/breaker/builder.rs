@@ -8,7 +8,7 @@ use tollgate_core::breaker as core;
 
 use super::{CircuitBreaker, EventListener, FleetJoin, FleetMember};
 use crate::clock::{Clock, SystemClock, span};
-use crate::config::{ConfigError, seed, text};
+use crate::config::{ConfigError, ratio, seed, text};
 
 /// Which calls are judged together.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
@@ -142,9 +142,8 @@ pub struct CircuitBreakerConfig {
     pub recovery: Option<Recovery>,
     /// Counts calls that hang, before they end, as slow.
     pub overdue: bool,
-    /// Opens as soon as one call is told to come again later (`RESOURCE_EXHAUSTED`, 429), for as long as it is
-    /// told. For targets that throttle a whole client; where they shed call by call, or limit tenant by tenant,
-    /// one refusal would stop everybody's calls. Retries and throttles heed such hints in any case.
+    /// Opens as soon as one call is told to come again later, for as long as it is told: for targets that
+    /// throttle a whole client. Where they refuse call by call, one refusal would stop everybody's calls.
     pub open_on_hint: bool,
 }
 
@@ -166,23 +165,6 @@ impl Default for CircuitBreakerConfig {
             open_on_hint: false,
         }
     }
-}
-
-/// Largest denominator that a threshold is read as: 2/3 is two thirds, not 0.666667.
-const MAX_DENOMINATOR: u32 = 1_000;
-
-/// The fraction with a small denominator that `value` stands for, else millionths.
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "0..=1_000_000 was checked")]
-fn ratio(field: &'static str, value: f64) -> Result<core::Ratio, ConfigError> {
-    if !(0.0..=1.0).contains(&value) {
-        return Err(ConfigError::range(field, "in 0.0..=1.0", &value));
-    }
-    let exact = |den: &u32| {
-        let scaled = value * f64::from(*den);
-        (scaled - scaled.round()).abs() < 1e-9
-    };
-    let den = (1..=MAX_DENOMINATOR).find(exact).unwrap_or(1_000_000);
-    Ok(core::Ratio::new((value * f64::from(den)).round() as u32, den)?)
 }
 
 impl CircuitBreakerConfig {
@@ -335,8 +317,7 @@ impl CircuitBreakerBuilder {
         self
     }
 
-    /// Opens as soon as one call is told to come again later, for as long as it is told; see
-    /// [`CircuitBreakerConfig::open_on_hint`].
+    /// See [`CircuitBreakerConfig::open_on_hint`].
     pub const fn open_on_hint(mut self) -> Self {
         self.config.open_on_hint = true;
         self

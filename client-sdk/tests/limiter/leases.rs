@@ -123,6 +123,7 @@ async fn what_nobody_uses_is_given_back() {
     }
     assert!(limiter.charged() > allowed);
     until("idle tokens came back", || limiter.charged() == allowed).await;
+    until("the client knows", || client.metrics().returned_tokens > 0).await;
     let metrics = client.metrics();
     assert_eq!(metrics.returned_tokens, metrics.leased_tokens - metrics.from_source(DecisionSource::Lease));
 }

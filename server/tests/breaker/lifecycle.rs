@@ -82,8 +82,17 @@ async fn one_that_fails_alone_opens_nothing_and_is_named() {
     for client in &mut clients[1..] {
         client.report(20, 0);
     }
-    clients[0].report(0, 500);
     let mut api = Api::new(server.channel().await);
+    // before the others have reported, the one is all that there is
+    eventually(SOON, "the others are counted", || {
+        let mut api = api.clone();
+        async move {
+            let seen = api.get_circuit(GetCircuitRequest { key: Some(key("pay")) }).await;
+            seen.is_ok_and(|seen| seen.get_ref().calls == 100)
+        }
+    })
+    .await;
+    clients[0].report(0, 500);
     eventually(SOON, "the fault is found to be local", || {
         let mut api = api.clone();
         async move {
