@@ -124,9 +124,9 @@ mod tests {
     fn totals_are_right_after_a_race() {
         let window = Count::new(3);
         let race = |seed| {
-            let mut random = crate::breaker::wait::Random::new(seed);
+            let mut random = crate::load::random::SplitMix64::new(seed);
             for _ in 0..20_000 {
-                let bits = random.next();
+                let bits = random.next_u64();
                 window.record(&sample((bits & 1 == 0, bits & 2 == 0)));
             }
         };

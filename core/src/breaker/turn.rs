@@ -5,12 +5,12 @@ use std::sync::atomic::Ordering;
 use std::sync::{MutexGuard, PoisonError};
 
 use super::probes::{Decided, Probes};
-use super::wait::Random;
 use super::word::Word;
 use super::{
     Breaker, Config, Counts, Forget, Mode, NEVER, OnMaxWait, Outcome, Permit, Rate, Reason, Refused,
     Transition,
 };
+use crate::load::random::SplitMix64;
 use crate::time::{Span, Time};
 
 /// Transitions that a breaker keeps until somebody takes them. At one more the oldest is dropped and counted.
@@ -31,7 +31,7 @@ pub(super) struct Cold {
     pub(super) reason: Reason,
     /// Openings in a row.
     pub(super) attempts: u32,
-    random: Random,
+    random: SplitMix64,
     pub(super) probes: Probes,
     pub(super) frozen: Frozen,
     queue: VecDeque<Transition>,
@@ -52,7 +52,7 @@ impl Cold {
             since: now,
             reason: Reason::Initial,
             attempts: 0,
-            random: Random::new(seed),
+            random: SplitMix64::new(seed),
             probes: Probes::new(&config.half_open),
             frozen: Frozen::default(),
             queue: VecDeque::with_capacity(MAX_TRANSITIONS),

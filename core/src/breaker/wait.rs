@@ -1,28 +1,11 @@
 //! How long OPEN lasts.
 
 use super::Wait;
+use crate::load::random::SplitMix64;
 use crate::time::Span;
 
 /// More openings in a row than this make no difference to any wait.
 const MAX_ATTEMPTS: u32 = 10_000;
-
-/// Splitmix64 (Steele, Lea, Flood: Fast Splittable Pseudorandom Number Generators, OOPSLA 2014).
-#[derive(Debug)]
-pub(super) struct Random(u64);
-
-impl Random {
-    pub(super) const fn new(seed: u64) -> Random {
-        Random(seed)
-    }
-
-    pub(super) const fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-}
 
 impl Wait {
     /// The wait of the `attempt`-th opening in a row (from 1), before the spread.
@@ -40,13 +23,13 @@ impl Wait {
     }
 
     /// The same, spread by the jitter.
-    pub(super) fn spread(&self, attempt: u32, random: &mut Random) -> Span {
+    pub(super) fn spread(&self, attempt: u32, random: &mut SplitMix64) -> Span {
         let wait = u128::from(self.steady(attempt).as_micros());
         let (num, den) = (u128::from(self.jitter.numerator()), u128::from(self.jitter.denominator()));
         let (low, high) = (wait * (den - num) / den, wait * (den + num) / den);
         // 64 random bits, scaled to the width
         let width = high - low + 1;
-        Span::from_wide(low + ((u128::from(random.next()) * width) >> 64))
+        Span::from_wide(low + ((u128::from(random.next_u64()) * width) >> 64))
     }
 }
 
@@ -72,7 +55,7 @@ mod tests {
     #[test]
     fn the_spread_covers_its_range_and_not_more() {
         let wait = Wait { base: Span::from_micros(10), jitter: Ratio::HALF, ..Wait::default() };
-        let mut random = Random::new(1);
+        let mut random = SplitMix64::new(1);
         let mut seen = [false; 32];
         for _ in 0..1_000 {
             seen[usize::try_from(wait.spread(1, &mut random).as_micros()).unwrap()] = true;

@@ -19,7 +19,7 @@ pub fn hash_bytes(bytes: &[u8]) -> u64 {
 }
 
 /// The generator splitmix64: even, fast, the same sequence for the same seed; not for secrets.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub struct SplitMix64(u64);
 
 impl SplitMix64 {

@@ -16,6 +16,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use foldhash::fast::RandomState;
 use tokio::sync::Notify;
 use tollgate_core::breaker::fleet::{Circuit, Event, ReporterId};
+use tollgate_core::load::random::mix64;
 use tollgate_core::time::{Span, Time};
 use tollgate_proto::tollgate::v1 as wire;
 
@@ -23,7 +24,7 @@ use self::entry::Entry;
 pub(super) use self::show::Page;
 use super::counts::Counts;
 use super::decode::{Reporter, Said};
-use super::key::{Key, mixed};
+use super::key::Key;
 use super::overrides::{Forced, Overrides};
 use super::policy::Policy;
 
@@ -264,7 +265,7 @@ impl Circuits {
         let moved = Time::from_micros(self.moved.load(Relaxed));
         let had_an_owner = claimed.is_some() || now < moved + self.policy.longest_lease();
         let incarnation = entry::incarnation(now, claimed);
-        let seed = mixed(key.stable_hash() ^ now.as_micros() ^ entry::chance());
+        let seed = mix64(key.stable_hash() ^ now.as_micros() ^ entry::chance());
         let make = if had_an_owner { Circuit::adopting } else { Circuit::new };
         let circuit = make(ruled.configured.clone(), incarnation, seed, now);
         let mut entry = Entry::new(circuit, ruled.clone(), now);

@@ -10,7 +10,9 @@ use tollgate_core::time::Span;
 use tollgate_proto::tollgate::v1 as wire;
 use tonic::Status;
 
-use super::key::{Key, fnv1a, mixed};
+use tollgate_core::load::random::hash_bytes;
+
+use super::key::Key;
 
 /// Longest age of a delta that means anything: nothing is kept as long.
 const LONGEST: Span = Span::from_secs(86_400);
@@ -52,7 +54,7 @@ pub(super) fn reporter(reporter: Option<wire::Reporter>) -> Result<Reporter, Sta
     if wire.zone.len() > 64 {
         return Err(invalid(format!("reporter.zone has {} bytes, at most 64", wire.zone.len())));
     }
-    Ok(Reporter { id: ReporterId(mixed(fnv1a(wire.id.iter().copied()))), wire })
+    Ok(Reporter { id: ReporterId(hash_bytes(&wire.id)), wire })
 }
 
 /// Reads a claim.

@@ -1,7 +1,9 @@
 //! Which server owns a circuit: rendezvous hashing (Thaler, Ravishankar 1998) over the servers that live. When one
 //! goes, only its own circuits move; when one comes, only those that it takes.
 
-use super::key::{Key, fnv1a, mixed};
+use tollgate_core::load::random::{hash_bytes, mix64};
+
+use super::key::Key;
 
 /// One server.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -59,11 +61,11 @@ pub enum Owner<'m> {
 impl Members {
     /// `me` and the `others`.
     pub fn new<'n>(me: &str, others: impl Iterator<Item = &'n str>) -> Members {
-        let candidate = |name: &str| Candidate { name: name.to_owned(), hash: fnv1a(name.bytes()) };
+        let candidate = |name: &str| Candidate { name: name.to_owned(), hash: hash_bytes(name.as_bytes()) };
         let mut others: Vec<Candidate> = others.filter(|name| *name != me).map(candidate).collect();
         others.sort_unstable_by(|one, other| one.name.cmp(&other.name));
         others.dedup();
-        Members { me: me.to_owned(), own_hash: fnv1a(me.bytes()), others }
+        Members { me: me.to_owned(), own_hash: hash_bytes(me.as_bytes()), others }
     }
 
     /// The owner of `key`: the one with the highest score.
@@ -73,7 +75,7 @@ impl Members {
             return Owner::Me;
         }
         let hash = key.stable_hash();
-        let score = |server: u64| mixed(hash ^ mixed(server));
+        let score = |server: u64| mix64(hash ^ server);
         let mine = (score(self.own_hash), self.me.as_str());
         let best = self.others.iter().map(|other| (score(other.hash), other.name.as_str())).max();
         match best {
