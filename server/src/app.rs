@@ -1,56 +1,39 @@
 //! Wiring: one function per part, in the order in which they are needed.
 
 mod breaker;
+mod listeners;
 mod native;
+mod options;
+mod serving;
 mod store;
 
 use std::future::Future;
-use std::io;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
-use std::time::Duration;
 
 use axum::Router;
 use tokio::sync::mpsc::Receiver;
-use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tollgate_core::rules::Defaults;
-use tonic::service::Routes;
 use tonic_health::pb::health_server::HealthServer;
 use tonic_health::server::{HealthReporter, HealthService};
 
+pub use self::listeners::Listeners;
+use self::options::{metric_options, worker_count};
+use self::serving::Serving;
 use self::store::Stores;
-use crate::adapter::headers::{LimitHeaders, ResponseHeaders, Spelled};
-use crate::adapter::http::{self, Codec, HttpLimits, HttpState};
-use crate::adapter::native::NativeService;
-use crate::adapter::rls::{Metadata, RlsOptions, RlsService};
 use crate::admin::{self, Admin, Writes};
 use crate::breaker::Breakers;
 use crate::clock::{Clock, SystemClock};
 use crate::config::location::Location;
-use crate::config::settings::{self, Effective, Settings};
+use crate::config::settings::Effective;
 use crate::config::watch::{ConfigState, Loader};
 use crate::engine::Engine;
 use crate::health::Health;
 use crate::telemetry::log::LogHandle;
-use crate::telemetry::metrics::{Authorities, MetricOptions, Metrics};
-use crate::transport::authority;
-use crate::transport::{Bound, ConnectionLimits, GrpcService, Listener, Protocol, Services, Workers, accept};
+use crate::telemetry::metrics::Metrics;
+use crate::transport::Listener;
 
 type GrpcHealth = HealthServer<HealthService>;
-
-/// The sockets of a server, bound before anything else starts.
-#[derive(Debug)]
-pub struct Listeners {
-    /// gRPC
-    pub grpc: Listener,
-    /// HTTP
-    pub http: Listener,
-    /// Admin
-    pub admin: Listener,
-    /// A second place for the metrics page, if it is wanted.
-    pub metrics: Option<Listener>,
-}
 
 /// What a test or an embedder gives to a server besides its settings.
 pub struct App {
@@ -64,34 +47,6 @@ pub struct App {
     pub log: LogHandle,
     /// Each message loads the rules again.
     pub reload: Receiver<()>,
-}
-
-impl Listeners {
-    /// Binds every socket that the settings ask for.
-    ///
-    /// # Errors
-    /// One cannot be bound; the message says which and why.
-    pub async fn bind(settings: &Settings) -> anyhow::Result<Listeners> {
-        let grpc = match &settings.grpc.uds {
-            Some(path) => named(Listener::unix(path).await, "gRPC", &path.display().to_string())?,
-            None => tcp("gRPC", &settings.grpc.host.with_port(settings.grpc.port)).await?,
-        };
-        let http = tcp("HTTP", &settings.http.host.with_port(settings.http.port)).await?;
-        let admin = tcp("admin", &settings.admin.host.with_port(settings.admin.port)).await?;
-        let metrics = match settings.metrics.prometheus_addr.listen() {
-            None => None,
-            Some((host, port)) => Some(tcp("metrics", &host.with_port(port)).await?),
-        };
-        Ok(Listeners { grpc, http, admin, metrics })
-    }
-}
-
-async fn tcp(what: &str, address: &str) -> anyhow::Result<Listener> {
-    named(Listener::tcp(address).await, what, address)
-}
-
-fn named(bound: io::Result<Listener>, what: &str, address: &str) -> anyhow::Result<Listener> {
-    bound.map_err(|error| anyhow::anyhow!("cannot listen on {address} for {what}: {error}"))
 }
 
 impl App {
@@ -123,7 +78,7 @@ pub async fn run(app: App, shutdown: impl Future<Output = ()>) -> anyhow::Result
 
     let serving = Serving::start(&settings, &parts, &breakers)?;
     tracing::info!("{}", parts.stores.describe());
-    announce(&settings, &listeners)?;
+    listeners::announce(&settings, &listeners)?;
     let writes = Writes::with(settings.admin.token.reveal());
     let admin = admin::routes(parts.admin(log, writes, &breakers));
     spawn_web(&background, listeners.admin, admin)?;
@@ -212,89 +167,6 @@ impl Parts {
     }
 }
 
-/// The workers and what makes them leave.
-struct Serving {
-    workers: Arc<Workers>,
-    stop_accepting: CancellationToken,
-    drain: CancellationToken,
-}
-
-type Accepting = [JoinHandle<()>; 2];
-
-impl Serving {
-    fn start(settings: &Settings, parts: &Parts, breakers: &Arc<Breakers>) -> anyhow::Result<Serving> {
-        let drain = CancellationToken::new();
-        let others = Routes::new(parts.health_service.clone())
-            .add_service(native::admin(settings, &parts.engine))
-            .add_service(reflection().build_v1()?)
-            .add_service(reflection().build_v1alpha()?);
-        let native = native::service(settings, &parts.engine);
-        let others = breaker::add(others, breakers, settings.grpc.max_message_bytes as usize);
-        let http = HttpOptions::of(settings)?;
-        let rls = Arc::new(rls_options(settings)?);
-        let authorities = watched_authorities(&parts.metrics);
-        let services = || {
-            let rls = RlsService::new(parts.engine.clone(), rls.clone());
-            let max_message_bytes = settings.grpc.max_message_bytes as usize;
-            let grpc = GrpcService::new(rls.clone(), native.clone(), max_message_bytes, others.clone());
-            let (authorities, metrics) = (authorities.clone(), parts.metrics.clone());
-            let warm = parts.stores.clone().warm();
-            Services { grpc, http: http.routes(parts, rls, native.clone()), authorities, metrics, warm }
-        };
-        let limits = connection_limits(settings);
-        let workers =
-            Workers::start(worker_count(settings), services, &limits, &drain, settings.shutdown.grace)?;
-        Ok(Serving { workers: Arc::new(workers), stop_accepting: CancellationToken::new(), drain })
-    }
-
-    fn accept(&self, grpc: Listener, http: Listener) -> Accepting {
-        [(grpc, Protocol::Grpc), (http, Protocol::Http)].map(|(listener, protocol)| {
-            let (workers, stop) = (self.workers.clone(), self.stop_accepting.clone());
-            tokio::spawn(async move { accept(listener, protocol, &workers, stop).await })
-        })
-    }
-
-    /// Closes the listeners, asks every connection to end, and waits until all have.
-    async fn finish(self, accepting: Accepting) -> anyhow::Result<()> {
-        self.stop_accepting.cancel();
-        for task in accepting {
-            task.await?;
-        }
-        self.drain.cancel();
-        if let Some(workers) = Arc::into_inner(self.workers) {
-            tokio::task::spawn_blocking(move || workers.join()).await?;
-        }
-        Ok(())
-    }
-}
-
-struct HttpOptions {
-    codec: Arc<Codec>,
-    auth: Arc<settings::Auth>,
-    limits: HttpLimits,
-}
-
-impl HttpOptions {
-    fn of(settings: &Settings) -> anyhow::Result<HttpOptions> {
-        let max_body_bytes = settings.http.max_body_bytes as usize;
-        let limits = HttpLimits { max_body_bytes, timeout: unless_zero(settings.http.timeout) };
-        Ok(HttpOptions { codec: Arc::new(Codec::new()?), auth: Arc::new(settings.auth.clone()), limits })
-    }
-
-    fn routes(&self, parts: &Parts, rls: RlsService, native: NativeService) -> Router {
-        let state = HttpState {
-            engine: parts.engine.clone(),
-            rls,
-            native,
-            codec: self.codec.clone(),
-            health: parts.health.clone(),
-            timeout: self.limits.timeout,
-            auth: self.auth.clone(),
-        };
-        http::routes(state, self.limits)
-    }
-}
-
 fn spawn(until: &CancellationToken, work: impl Future<Output = ()> + Send + 'static) {
     let until = until.clone();
     tokio::spawn(async move { until.run_until_cancelled(work).await });
@@ -307,93 +179,5 @@ fn spawn_web(until: &CancellationToken, listener: Listener, routes: Router) -> a
             tracing::error!(%error, "the admin port has failed");
         }
     });
-    Ok(())
-}
-
-/// The counts of the authority filters, which the metrics page shows.
-fn watched_authorities(metrics: &Metrics) -> Arc<authority::Counts> {
-    let counts = Arc::new(authority::Counts::default());
-    let watched = counts.clone();
-    metrics.watch_authorities(move || Authorities {
-        mended: watched.mended.load(Relaxed),
-        reencoded: watched.reencoded.load(Relaxed),
-        stopped: watched.stopped.load(Relaxed),
-    });
-    counts
-}
-
-fn reflection<'b>() -> tonic_reflection::server::Builder<'b> {
-    tonic_reflection::server::Builder::configure()
-        .register_encoded_file_descriptor_set(tollgate_proto::DESCRIPTORS)
-        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
-}
-
-fn metric_options(settings: &Settings) -> MetricOptions {
-    let metrics = &settings.metrics;
-    #[expect(clippy::cast_possible_truncation, reason = "the reference computes with 32 bits")]
-    let near_limit_ratio = metrics.near_limit_ratio as f32;
-    MetricOptions {
-        near_limit_ratio,
-        reference_names: metrics.reference_names,
-        stripes: worker_count(settings),
-        response_time_as_milliseconds: metrics.response_time_as_milliseconds,
-    }
-}
-
-fn rls_options(settings: &Settings) -> anyhow::Result<RlsOptions> {
-    let response = &settings.response;
-    let spelled = |name: &settings::HeaderName| Spelled::new(name.as_str()).map_err(anyhow::Error::msg);
-    let limits = if response.headers_enabled {
-        Some(LimitHeaders {
-            limit: spelled(&response.limit_header)?,
-            remaining: spelled(&response.remaining_header)?,
-            reset: spelled(&response.reset_header)?,
-        })
-    } else {
-        None
-    };
-    let metadata = if response.dynamic_metadata { Metadata::On } else { Metadata::Off };
-    Ok(RlsOptions { headers: ResponseHeaders { limits, retry_after: response.retry_after }, metadata })
-}
-
-fn connection_limits(settings: &Settings) -> ConnectionLimits {
-    let grpc = &settings.grpc;
-    ConnectionLimits {
-        max_age: unless_zero(grpc.max_connection_age),
-        age_jitter_percent: grpc.max_connection_age_jitter_percent,
-        age_grace: unless_zero(grpc.max_connection_age_grace),
-        keepalive_interval: unless_zero(grpc.keepalive_interval),
-        keepalive_timeout: grpc.keepalive_timeout,
-        max_streams: grpc.max_concurrent_streams,
-        max_header_bytes: grpc.max_header_bytes,
-        stream_window: grpc.initial_stream_window_bytes,
-        connection_window: grpc.initial_connection_window_bytes,
-        head_timeout: unless_zero(settings.http.timeout),
-    }
-}
-
-/// Zero switches a time off.
-fn unless_zero(time: Duration) -> Option<Duration> {
-    Some(time).filter(|time| !time.is_zero())
-}
-
-/// As many workers as the settings say; by default one per core.
-fn worker_count(settings: &Settings) -> usize {
-    match settings.grpc.workers {
-        0 => std::thread::available_parallelism().map_or(1, usize::from),
-        count => count.into(),
-    }
-}
-
-/// Says where the server listens, and how to try it.
-fn announce(settings: &Settings, listeners: &Listeners) -> io::Result<()> {
-    let (grpc, http, admin) = (listeners.grpc.bound()?, listeners.http.bound()?, listeners.admin.bound()?);
-    let workers = worker_count(settings);
-    tracing::info!(%grpc, %http, %admin, workers, "listening");
-    if let Bound::Tcp(http) = http {
-        let port = http.port();
-        let body = r#"{"domain":"example","descriptors":[{"entries":[{"key":"user","value":"ann"}]}]}"#;
-        tracing::info!("try: curl -s localhost:{port}/json -d '{body}'");
-    }
     Ok(())
 }
