@@ -3,6 +3,9 @@
 //! Independent of how a limit decides: it looks only at what was admitted. Property tests, simulations and
 //! the load test's oracle judge by it.
 
+mod observed;
+
+pub use self::observed::{Observed, surely_broken};
 use crate::limit::{FixedWindow, LeakyBucket, Limit, Window};
 use crate::time::{Span, Time};
 
