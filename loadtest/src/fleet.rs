@@ -9,7 +9,6 @@
 //! [`tollgate_core::breaker::fleet`] with delays of 1 to 5 ms, which may be lost.
 
 pub mod backend;
-pub mod chance;
 pub mod client;
 pub mod measure;
 pub mod owner;

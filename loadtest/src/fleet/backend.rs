@@ -4,8 +4,8 @@ use std::collections::VecDeque;
 
 use tollgate_core::time::{Span, Time};
 
-use super::chance::seconds;
 use super::scenario::{Failure, Scenario};
+use crate::chance::seconds;
 
 /// Names one attempt.
 pub type Attempt = u64;

@@ -11,11 +11,11 @@ use tollgate_core::breaker::fleet::{Directive, Report, ReporterId};
 use tollgate_core::time::{Span, Time};
 
 use super::backend::{Arrival, Attempt, Backend};
-use super::chance::Chance;
 use super::client::{Client, Granted, Leave, Pass};
 use super::measure::{Measured, Meter};
 use super::owner::Owner;
 use super::scenario::{Scenario, TIMEOUT};
+use crate::chance::Chance;
 
 /// One thing that happens.
 #[derive(Debug)]
