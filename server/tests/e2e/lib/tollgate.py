@@ -25,11 +25,12 @@ class Tollgate:
         env: dict[str, str] | None = None,
         settings: dict[str, str] | None = None,
         grpc_port: int = 0,
+        binary: str = BINARY,
     ):
         """`rules` is the text of one rules file or a folder; None leaves the folder to `env`."""
         self._processes, self._name = processes, name
         self._env, self._settings = env, settings or {}
-        self._grpc_port = grpc_port
+        self._grpc_port, self._binary = grpc_port, binary
         self._config: list[str] = []
         if isinstance(rules, str):
             folder = processes.folder / f"{name}-rules"
@@ -43,7 +44,7 @@ class Tollgate:
 
     def start(self) -> None:
         """Starts the process and waits until it listens."""
-        command = [BINARY, *self._config, "--host", "127.0.0.1", "--grpc-port", str(self._grpc_port)]
+        command = [self._binary, *self._config, "--host", "127.0.0.1", "--grpc-port", str(self._grpc_port)]
         command += ["--http-port", "0", "--admin-port", "0"]
         for key, value in self._settings.items():
             command += ["--set", f"{key}={value}"]
