@@ -284,6 +284,29 @@ impl CircuitBreaker {
         }
     }
 
+    /// Whether the call was a probe of the fleet; the local breaker knows its own.
+    fn pass_probe(
+        &self,
+        local: Option<&mut core::Permit>,
+        fleet: Option<&mut (FleetTicket, bool)>,
+        took: Span,
+    ) -> bool {
+        let now = self.now();
+        if let Some(permit) = local {
+            self.0.core.pass_probe(permit, now, took);
+        }
+        let passed = match (fleet, &self.0.fleet) {
+            (Some((ticket, probe)), Some(gate)) if *probe => {
+                gate.record(now, *ticket, events::fleet_outcome(&Verdict::SUCCESS, true, took));
+                (*ticket, *probe) = (ticket.after_probe(), false);
+                true
+            }
+            _ => false,
+        };
+        self.publish();
+        passed
+    }
+
     /// The same, as the latest of `openings` in a row: the waits go on growing from there.
     pub(crate) fn open_again(&self, wait: Duration, openings: u32, reason: Reason) -> bool {
         let opened = self.0.core.open_again(self.now(), span(wait), openings, reason);

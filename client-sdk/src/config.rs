@@ -10,10 +10,13 @@ use tollgate_core::load::OutOfRange;
 pub enum ConfigError {
     /// Of a circuit breaker.
     #[error("circuit breaker: {0}")]
-    Breaker(#[from] breaker::ConfigError),
+    Breaker(breaker::ConfigError),
+    /// Settings of a circuit breaker that do not fit together.
+    #[error("circuit breaker: {0}")]
+    Combination(&'static str),
     /// Of a limiter, throttler, budget or queue.
     #[error(transparent)]
-    Load(#[from] OutOfRange),
+    Load(OutOfRange),
     /// A value outside of its range.
     #[error("{field} must be {range}, not {value}")]
     Range {
@@ -24,6 +27,71 @@ pub enum ConfigError {
         /// What was given.
         value: String,
     },
+}
+
+/// What the kernel calls a setting, and what this crate does.
+const NAMES: [(&str, &str); 32] = [
+    ("failure_rate", "failure_rate_threshold"),
+    ("slow.rate", "slow_call_rate_threshold"),
+    ("slow.duration", "slow_call_duration"),
+    ("consecutive", "consecutive_failures"),
+    ("window.size", "sliding_window.size"),
+    ("window.buckets", "sliding_window.buckets"),
+    ("half_open.permits", "permitted_calls_in_half_open"),
+    ("half_open.permit_ttl", "permit_ttl"),
+    ("half_open.max_wait", "half_open_max_wait"),
+    ("wait.multiplier", "wait_in_open.multiplier"),
+    ("wait.cap", "wait_in_open.max"),
+    ("recover.start", "recovery.start"),
+    ("recover.step", "recovery.step"),
+    ("recover.every", "recovery.every"),
+    ("at most window.size", "at most sliding_window.size"),
+    ("at least wait.base", "at least wait_in_open.base"),
+    ("bounds.max", "concurrency.max"),
+    ("bounds.min", "concurrency.min"),
+    ("bounds.initial", "concurrency.initial"),
+    ("window.samples", "concurrency.window: samples"),
+    ("queue.capacity", "concurrency.queue"),
+    ("queue.target", "concurrency.codel: target"),
+    ("queue.interval", "concurrency.codel: interval"),
+    ("backoff.attempts", "retry.max_attempts"),
+    ("backoff.initial", "retry.initial"),
+    ("backoff.factor", "retry.factor"),
+    ("backoff.max", "retry.max_delay"),
+    ("budget.ratio", "retry_budget.percent"),
+    ("budget.min_rps", "retry_budget.min_per_second"),
+    ("throttle.min_rps", "throttle.min_per_second"),
+    ("shed.queuing", "load_shed.overloaded_above"),
+    ("shed.window", "load_shed.window"),
+];
+
+fn named(core: &'static str) -> &'static str {
+    NAMES.iter().find(|(name, _)| *name == core).map_or(core, |(_, own)| own)
+}
+
+impl From<breaker::ConfigError> for ConfigError {
+    fn from(error: breaker::ConfigError) -> ConfigError {
+        use breaker::ConfigError as Core;
+        match error {
+            Core::Range { field, range, value } => {
+                let field = if field == "window.length" { "sliding_window.length" } else { named(field) };
+                ConfigError::Breaker(Core::Range { field, range: named(range), value })
+            }
+            Core::NoRule => ConfigError::Combination(
+                "one of failure_rate_threshold, consecutive_failures and slow_call_duration must be given",
+            ),
+            Core::Overdue => ConfigError::Combination("overdue needs slow_call_duration, of at least 1ms"),
+            other => ConfigError::Breaker(other),
+        }
+    }
+}
+
+impl From<OutOfRange> for ConfigError {
+    fn from(error: OutOfRange) -> ConfigError {
+        let OutOfRange { field, value, range } = error;
+        let field = if field == "window.length" { "concurrency.window: length" } else { named(field) };
+        ConfigError::Load(OutOfRange { field, value, range })
+    }
 }
 
 impl ConfigError {
@@ -147,6 +215,62 @@ mod tests {
         }
         for text in ["", "5", "s", "1.5s", "5 s", "99999999999999999999h", "-1s"] {
             assert_eq!(text::parse(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn settings_have_the_names_that_they_are_set_by() {
+        use crate::{CircuitBreaker, ConcurrencyLimiter, LoadShed, Retry, RetryBudget, SlidingWindow, Wait};
+        let ms = Duration::from_millis;
+        let breaker = || CircuitBreaker::builder("b");
+        let limit = || ConcurrencyLimiter::gradient2();
+        let none = breaker().config(crate::CircuitBreakerConfig {
+            failure_rate_threshold: None,
+            consecutive_failures: None,
+            ..crate::CircuitBreakerConfig::default()
+        });
+        let shed = LoadShed::builder(limit().build().unwrap()).overloaded_above(Duration::ZERO);
+        let errors = [
+            breaker().failure_rate_threshold(0.0).build().unwrap_err(),
+            breaker().consecutive_failures(0).build().unwrap_err(),
+            breaker().slow_call(Duration::ZERO, 0.5).build().unwrap_err(),
+            breaker().slow_call(ms(5), 0.0).build().unwrap_err(),
+            breaker().permitted_calls_in_half_open(0).build().unwrap_err(),
+            breaker().sliding_window(SlidingWindow::count(0)).build().unwrap_err(),
+            breaker().sliding_window(SlidingWindow::count(5)).build().unwrap_err(),
+            breaker().sliding_window(SlidingWindow::time(Duration::ZERO)).build().unwrap_err(),
+            breaker().wait_in_open(Wait::constant(ms(9)).max(ms(1))).build().unwrap_err(),
+            breaker().overdue().build().unwrap_err(),
+            none.build().unwrap_err(),
+            limit().max(0).build().unwrap_err(),
+            limit().window(Duration::ZERO, 10).build().unwrap_err(),
+            limit().codel(Duration::ZERO, ms(100)).build().unwrap_err(),
+            shed.build().unwrap_err(),
+            Retry::exponential(ms(1)).factor(11.0).build().unwrap_err(),
+            RetryBudget::percent(1_001).build().unwrap_err(),
+        ];
+        let texts = errors.map(|error| error.to_string());
+        let begin = [
+            "circuit breaker: failure_rate_threshold must be above 0",
+            "circuit breaker: consecutive_failures must be at least 1",
+            "circuit breaker: slow_call_duration must be above 0",
+            "circuit breaker: slow_call_rate_threshold must be above 0",
+            "circuit breaker: permitted_calls_in_half_open must be 1..=8191",
+            "circuit breaker: sliding_window.size must be 1..=65535",
+            "circuit breaker: minimum_calls must be at most sliding_window.size",
+            "circuit breaker: sliding_window.length must be at least 1ms per bucket",
+            "circuit breaker: wait_in_open.max must be at least wait_in_open.base",
+            "circuit breaker: overdue needs slow_call_duration",
+            "circuit breaker: one of failure_rate_threshold",
+            "concurrency.max 0 is out of range",
+            "concurrency.window: length 0s is out of range",
+            "concurrency.codel: target 0s is out of range",
+            "load_shed.overloaded_above 0s is out of range",
+            "retry.factor 11 is out of range",
+            "retry_budget.percent must be 0 to 1000, not 1001",
+        ];
+        for (text, begin) in texts.iter().zip(begin) {
+            assert!(text.starts_with(begin), "{text:?} does not begin with {begin:?}");
         }
     }
 

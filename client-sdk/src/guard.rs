@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::breaker::Permit;
 use crate::classify::Verdict;
 use crate::concurrency::Slot;
+use crate::deadline::Deadline;
 use crate::throttle::Sent;
 
 /// Until when a call counts as in flight.
@@ -15,6 +16,14 @@ pub enum Until {
     /// Until the response body has ended, or is dropped.
     #[default]
     Body,
+}
+
+/// When a call's time is over.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ends {
+    pub(crate) deadline: Deadline,
+    /// Of the whole call, not only of one attempt.
+    pub(crate) total: bool,
 }
 
 /// What one attempt holds. Dropped without [`settle`](Self::settle), it gives everything back and says
@@ -28,6 +37,8 @@ pub(crate) struct CallGuard {
     pub(crate) until: Until,
     /// What the caller left of its time when the call started.
     pub(crate) budget: Option<Duration>,
+    /// When the body has to have ended.
+    pub(crate) ends: Option<Ends>,
     /// What the call as a whole holds, with all its attempts.
     pub(crate) around: Option<Box<CallGuard>>,
 }
@@ -53,6 +64,17 @@ impl CallGuard {
         if let Some(around) = &mut self.around {
             around.until = self.until;
             around.head(verdict);
+        }
+    }
+
+    /// The head was good, and its reader has to wait for what follows: nobody knows how long that takes, so
+    /// that a probe passes now.
+    pub(crate) fn flows(&mut self) {
+        if let Some(permit) = &mut self.permit {
+            permit.pass_probe();
+        }
+        if let Some(around) = &mut self.around {
+            around.flows();
         }
     }
 

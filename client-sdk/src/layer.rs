@@ -29,6 +29,6 @@ pub mod watch;
 pub use breaker::{CircuitBreakerLayer, GateLayer};
 pub use deadline::DeadlineLayer;
 pub use guarded::{ConcurrencyLimitLayer, ThrottleLayer};
-pub use pipeline::PipelineLayer;
+pub use pipeline::{DeadlineUntil, PipelineLayer};
 pub use retry::RetryLayer;
 pub use shed::LoadShedLayer;

@@ -35,7 +35,8 @@
 //! # }
 //! ```
 //!
-//! Before a tonic channel, as a layer. The outcome is taken from the trailers, at the end of the stream;
+//! Before a tonic channel, as a layer. The outcome is taken from the trailers, at the end of the stream; a probe
+//! passes as soon as its head is good and its reader has to wait for more, so that streams close a breaker too;
 //! [`is_circuit_open`] tells a rejection here from an `UNAVAILABLE` of the server.
 //!
 //! ```
@@ -159,11 +160,14 @@ pub mod layer;
 pub mod limiter;
 pub mod pipeline;
 pub mod retry;
+mod secure;
 pub mod shed;
 mod state;
 #[cfg(feature = "testing")]
 pub mod testing;
 pub mod throttle;
+#[cfg(feature = "tls")]
+pub mod tls;
 
 pub use breaker::{
     CircuitBreaker, CircuitBreakerConfig, CircuitBreakerRegistry, CircuitOpen, SlidingWindow, Wait,
@@ -176,8 +180,8 @@ pub use error::{BoxError, Error, Rejection, RejectionKind, is_circuit_open, reje
 pub use fallback::Fallback;
 pub use guard::Until;
 pub use layer::{
-    CircuitBreakerLayer, ConcurrencyLimitLayer, DeadlineLayer, LoadShedLayer, PipelineLayer, RetryLayer,
-    ThrottleLayer,
+    CircuitBreakerLayer, ConcurrencyLimitLayer, DeadlineLayer, DeadlineUntil, LoadShedLayer, PipelineLayer,
+    RetryLayer, ThrottleLayer,
 };
 pub use pipeline::Pipeline;
 pub use retry::{Retry, RetryBudget};

@@ -93,8 +93,9 @@ impl fmt::Debug for RateLimiterClient {
 }
 
 impl RateLimiterClient {
-    /// Sets up a client of the limiters at `target`: `dns:///host:port` or `http://host:port` (all addresses of
-    /// the name, looked up every 30 s, and when one cannot be reached), or `static:host:port,host:port`.
+    /// Sets up a client of the limiters at `target`: `dns:///host:port`, `http://host:port` or `https://host:port`
+    /// (all addresses of the name, looked up every 30 s, and when one cannot be reached), or
+    /// `static:host:port,host:port`.
     #[must_use]
     pub fn builder(target: impl Into<String>) -> RateLimiterClientBuilder {
         RateLimiterClientBuilder::new(target.into())

@@ -29,7 +29,7 @@ use crate::classify::{AnyError, Classify, Verdict};
 use crate::concurrency::ConcurrencyLimiter;
 use crate::deadline::Deadline;
 use crate::error::{BoxError, Error};
-use crate::guard::CallGuard;
+use crate::guard::{CallGuard, Ends};
 use crate::layer::pipeline::PipelineLayer;
 use crate::retry::{Attempts, Retry, of_error};
 use crate::shed::Criticality;
@@ -262,6 +262,10 @@ impl Pipeline {
         let mut guard = admit(&self.0.per_attempt, call).await?;
         let own = self.0.attempt_timeout.map(Deadline::within);
         let deadline = [own, call.deadline].into_iter().flatten().reduce(Deadline::min);
+        guard.ends = deadline.map(|deadline| {
+            let total = call.deadline.is_some_and(|whole| whole.remaining() <= deadline.remaining());
+            Ends { deadline, total }
+        });
         // after the wait for a place, which is no time that the target had
         guard.budget = call.deadline.map(|deadline| deadline.remaining());
         let result = in_time(deadline, send(Attempt { previous, deadline })).await;

@@ -19,9 +19,10 @@ pub use budget::{RetryBudget, RetryBudgetBuilder};
 
 use crate::classify::{Classify, Verdict};
 use crate::clock::{duration, span};
-use crate::config::{ConfigError, Rolls, seed};
+use crate::config::{ConfigError, Rolls, seed, text};
 use crate::deadline::Deadline;
 use crate::error::Error;
+use crate::hint::MAX_HINT;
 
 /// How many attempts came before this one (gRFC A6).
 const PREVIOUS_ATTEMPTS: &str = "grpc-previous-rpc-attempts";
@@ -38,6 +39,7 @@ struct Inner {
     schedule: Schedule,
     budget: RetryBudget,
     rolls: Rolls,
+    max_hint_wait: Duration,
 }
 
 enum Schedule {
@@ -65,7 +67,11 @@ pub struct RetryBuilder {
     custom: Option<Schedule>,
     budget: Option<RetryBudget>,
     seed: u64,
+    max_hint_wait: Duration,
 }
+
+/// The longest advice that a call waits for, unless told otherwise.
+const MAX_HINT_WAIT: Duration = Duration::from_secs(10);
 
 impl Retry {
     /// Waits a random time up to `initial` before the second attempt, up to twice as long before each
@@ -73,7 +79,14 @@ impl Retry {
     /// "Exponential Backoff and Jitter", 2015).
     pub fn exponential(initial: Duration) -> RetryBuilder {
         let config = BackoffConfig { initial: span(initial), ..BackoffConfig::default() };
-        RetryBuilder { config, factor: 2.0, custom: None, budget: None, seed: seed() }
+        RetryBuilder {
+            config,
+            factor: 2.0,
+            custom: None,
+            budget: None,
+            seed: seed(),
+            max_hint_wait: MAX_HINT_WAIT,
+        }
     }
 
     /// The budget that it draws on.
@@ -145,7 +158,11 @@ impl Attempts {
             return None;
         }
         let own = self.delay();
-        let delay = verdict.hint.after.or(own)?;
+        let delay = match verdict.hint.after {
+            Some(hint) if hint > self.retry.0.max_hint_wait => return None,
+            Some(hint) => self.after_hint(hint, own.unwrap_or_default()),
+            None => own?,
+        };
         // without a deadline nobody knows how long the caller would wait for an open breaker
         let fits = deadline.map_or(sent, |deadline| delay < deadline.remaining());
         if !fits {
@@ -163,6 +180,13 @@ impl Attempts {
         if sent {
             self.retry.0.budget.give_back(verdict.timed_out);
         }
+    }
+
+    /// Never before the hint; later by the backoff, so that "at once" is no invitation to a storm, and by up
+    /// to a tenth of the hint, so that those who were sent away together do not come back together.
+    fn after_hint(&self, hint: Duration, own: Duration) -> Duration {
+        let tenth = (hint.as_micros() / 10 * u128::from(self.retry.0.rolls.next())) >> 32;
+        hint + own + Duration::from_micros(u64::try_from(tenth).unwrap_or(u64::MAX))
     }
 
     fn delay(&mut self) -> Option<Duration> {
@@ -223,6 +247,13 @@ impl RetryBuilder {
         self
     }
 
+    /// The longest wait that a target may ask for (`Retry-After` and the like), `1ms..=300s`; one that asks for
+    /// more gets no other attempt, and the caller the error at once. Default 10 s.
+    pub fn max_hint_wait(mut self, wait: Duration) -> Self {
+        self.max_hint_wait = wait;
+        self
+    }
+
     /// Which part of a delay is left to chance. Default: all of it.
     pub fn jitter(mut self, jitter: Jitter) -> Self {
         self.config.jitter = jitter;
@@ -264,8 +295,17 @@ impl RetryBuilder {
             Some(budget) => budget,
             None => RetryBudget::percent(20).build()?,
         };
+        let max_hint_wait = self.max_hint_wait;
+        if !(Duration::from_millis(1)..=MAX_HINT).contains(&max_hint_wait) {
+            return Err(ConfigError::range(
+                "retry.max_hint_wait",
+                "1ms to 300s",
+                &text::print(max_hint_wait),
+            ));
+        }
         let schedule = self.custom.unwrap_or(Schedule::Full(backoff));
-        Ok(Retry(Arc::new(Inner { attempts, schedule, budget, rolls: Rolls::new(self.seed) })))
+        let rolls = Rolls::new(self.seed);
+        Ok(Retry(Arc::new(Inner { attempts, schedule, budget, rolls, max_hint_wait })))
     }
 }
 

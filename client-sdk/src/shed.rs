@@ -15,7 +15,8 @@ use crate::config::{ConfigError, Rolls, seed};
 use crate::deadline::Deadline;
 use crate::retry::previous_attempts;
 
-/// The header that says how critical a call is.
+/// The header that says how critical a call is. Whoever sends it is believed: see the part on trust of
+/// [`LoadShedLayer`](crate::LoadShedLayer).
 pub const CRITICALITY: &str = "x-criticality";
 
 /// The criticality that `headers` name; without the header, or with an unknown name,
@@ -129,7 +130,8 @@ impl LoadShedBuilder {
         self
     }
 
-    /// The header that names a call's tenant: within a class, tenants are shed one after the other, in an
+    /// The header that names a call's tenant, which has to be one that callers cannot choose (see
+    /// [`LoadShedLayer`](crate::LoadShedLayer)): within a class, tenants are shed one after the other, in an
     /// order that changes every hour. Calls without it, and all calls by default, are shed at random.
     pub fn tenant_header(mut self, name: http::HeaderName) -> Self {
         self.settings.tenant = Some(name);

@@ -195,6 +195,32 @@ impl Breaker {
         }
     }
 
+    /// The answer to the call of `permit` has begun well, and goes on for nobody knows how long: a probe has
+    /// passed, `duration` after it was admitted. Does nothing to other permits.
+    ///
+    /// Whatever goes wrong afterwards is told by [`record`](Self::record) as ever: it overrules the probe while
+    /// the breaker still probes, and counts as one outcome of the window later. A good end changes nothing.
+    pub fn pass_probe(&self, permit: &mut Permit, now: Time, duration: Span) {
+        let word = self.word();
+        if !permit.passed && word.mode() == Mode::HalfOpen && word.epoch() == permit.epoch {
+            permit.passed = self.end_probe(permit, now, (Outcome::Success, duration));
+        }
+    }
+
+    /// The end of a call whose probe has passed long since.
+    #[cold]
+    fn record_passed(&self, word: Word, permit: &Permit, now: Time, outcome: Outcome) {
+        if matches!(outcome, Outcome::Success | Outcome::Ignored) {
+            return;
+        }
+        if word.mode().measures() {
+            // how slow its beginning was has been judged with the probe
+            self.observe(word, &Permit { answered: true, ..*permit }, now, (outcome, Span::ZERO));
+        } else {
+            self.count_late();
+        }
+    }
+
     /// Tells how the call of `permit` ended, with the time since it was admitted as its duration.
     #[inline]
     pub fn record(&self, permit: Permit, now: Time, outcome: Outcome) {
@@ -208,11 +234,11 @@ impl Breaker {
     pub fn record_after(&self, permit: Permit, now: Time, outcome: Outcome, duration: Span) {
         let word = self.word();
         if word.epoch() != permit.epoch {
-            self.count_late();
+            if permit.passed { self.record_passed(word, &permit, now, outcome) } else { self.count_late() }
         } else if word.mode().measures() {
             self.observe(word, &permit, now, (outcome, duration));
         } else if word.mode() == Mode::HalfOpen {
-            self.end_probe(&permit, now, (outcome, duration));
+            let _ended = self.end_probe(&permit, now, (outcome, duration));
         }
     }
 

@@ -4,6 +4,7 @@ mod breaker;
 mod listeners;
 mod native;
 mod options;
+mod overload;
 mod serving;
 mod store;
 
@@ -76,7 +77,9 @@ pub async fn run(app: App, shutdown: impl Future<Output = ()>) -> anyhow::Result
     parts.load_rules(&background, reload).await;
     spawn(&background, breakers.clone().keep());
 
-    let serving = Serving::start(&settings, &parts, &breakers)?;
+    let overload = overload::watched(&settings, &parts)?;
+    spawn(&background, overload::spare(settings.overload, overload.clone(), breakers.clone()));
+    let serving = Serving::start(&settings, &parts, &breakers, &overload)?;
     tracing::info!("{}", parts.stores.describe());
     listeners::announce(&settings, &listeners)?;
     let writes = Writes::with(settings.admin.token.reveal());

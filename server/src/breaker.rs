@@ -33,7 +33,7 @@ use foldhash::fast::RandomState;
 use smallvec::SmallVec;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 use tokio_util::sync::CancellationToken;
-use tollgate_core::time::Time;
+use tollgate_core::time::{Span, Time};
 use tollgate_proto::tollgate::v1 as wire;
 
 use self::circuits::{Caller, Circuits, Listener};
@@ -327,6 +327,11 @@ impl Breakers {
         }
     }
 
+    /// Asks clients to report no more often than `floor` (up to a third of their lease); zero ends it.
+    pub fn set_report_floor(&self, floor: Span) {
+        self.circuits.set_report_floor(floor);
+    }
+
     /// The first thousand circuits of this server, for people.
     #[must_use]
     pub fn page(&self) -> serde_json::Value {
@@ -343,7 +348,7 @@ impl Breakers {
     /// What metrics show.
     #[must_use]
     pub fn figures(&self) -> BreakerFigures {
-        let sums = self.circuits.sums(self.now());
+        let sums = self.circuits.sums();
         let (peers, peers_lost) = self.links.count();
         let states = encode::STATES.iter().zip(sums.states).map(|((_, name), count)| (*name, count));
         BreakerFigures {

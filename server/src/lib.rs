@@ -13,6 +13,7 @@ pub mod config;
 pub mod engine;
 pub mod fallback;
 pub mod health;
+pub mod overload;
 pub mod store;
 pub mod telemetry;
 pub mod transport;

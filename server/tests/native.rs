@@ -11,5 +11,7 @@ mod admin;
 mod check;
 #[path = "native/http.rs"]
 mod http;
+#[path = "native/overload.rs"]
+mod overload;
 #[path = "native/stream.rs"]
 mod stream;

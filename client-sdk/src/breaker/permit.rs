@@ -26,6 +26,8 @@ pub(super) struct Admitted {
     head: Option<Time>,
     /// A call is being made: if it is given up, the time that it took still counts.
     calling: bool,
+    /// It was a probe, which has passed already.
+    passed: bool,
     open: bool,
 }
 
@@ -35,13 +37,17 @@ impl Admitted {
         local: Option<core::Permit>,
         fleet: Option<(FleetTicket, bool)>,
     ) -> Admitted {
-        Admitted { started, local, fleet, head: None, calling: false, open: true }
+        Admitted { started, local, fleet, head: None, calling: false, passed: false, open: true }
     }
 
     fn finish(&mut self, breaker: &CircuitBreaker, verdict: &Verdict) {
         if std::mem::take(&mut self.open) {
             let now = breaker.now();
             let took = self.head.unwrap_or(now) - self.started;
+            if self.passed && matches!(verdict.outcome, Outcome::Success | Outcome::Ignored) {
+                // the fleet knows it already
+                self.fleet = None;
+            }
             breaker.finish(self.local.take(), self.fleet.take(), (now, took), verdict);
         }
     }
@@ -105,6 +111,16 @@ impl Permit {
         if self.admitted.head.is_none() {
             self.admitted.head = Some(self.breaker.now());
             self.breaker.answered(self.admitted.local.as_mut());
+        }
+    }
+
+    /// The answer has begun well and goes on, as a stream does: if the call is a probe, it has passed. What
+    /// goes wrong later is recorded as ever, and counts once more; a good end does not.
+    pub fn pass_probe(&mut self) {
+        self.head();
+        let Admitted { started, local, fleet, head, passed, .. } = &mut self.admitted;
+        if !*passed && let Some(head) = *head {
+            *passed = self.breaker.pass_probe(local.as_mut(), fleet.as_mut(), head - *started);
         }
     }
 

@@ -280,7 +280,7 @@ fn bad_settings_are_named_with_their_range() {
         ),
         (
             three().permitted_calls_in_half_open(0),
-            "circuit breaker: half_open.permits must be 1..=8191, not 0",
+            "circuit breaker: permitted_calls_in_half_open must be 1..=8191, not 0",
         ),
     ] {
         assert_eq!(builder.build().unwrap_err().to_string(), message);

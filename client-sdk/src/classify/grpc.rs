@@ -66,6 +66,12 @@ impl GrpcClassifier {
         }
     }
 
+    /// What an error in place of the rest of a body says.
+    pub(crate) fn broken(&self, failed: &(dyn StdError + 'static)) -> Verdict {
+        // a body that broke off has begun to work
+        error(*self, failed).retryable(false)
+    }
+
     /// What the trailers say. Trailers without a status break the protocol.
     pub(crate) fn trailers(&self, trailers: &HeaderMap) -> Verdict {
         let code = grpc_code(trailers).unwrap_or(Code::Internal);

@@ -3,7 +3,7 @@
 use std::error::Error as StdError;
 
 use http::{HeaderMap, StatusCode};
-use tonic::{ConnectError, TimeoutExpired};
+use tonic::{Code, ConnectError, TimeoutExpired};
 
 use super::{Classify, Verdict, find};
 use crate::error::Rejection;
@@ -37,6 +37,16 @@ impl HttpClassifier {
             500.. => Verdict::FAILURE.hinted(hint),
             _ => Verdict::SUCCESS,
         }
+    }
+}
+
+impl HttpClassifier {
+    /// What an error in place of the rest of a body says: a stream that was cancelled says nothing.
+    pub(crate) fn broken(error: &(dyn StdError + 'static)) -> Verdict {
+        let reason = find::<h2::Error>(error).and_then(h2::Error::reason);
+        let cancelled = reason == Some(h2::Reason::CANCEL);
+        let status = find::<tonic::Status>(error).is_some_and(|status| status.code() == Code::Cancelled);
+        if cancelled || status { Verdict::IGNORED } else { failed(error).retryable(false) }
     }
 }
 

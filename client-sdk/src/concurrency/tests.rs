@@ -101,11 +101,11 @@ async fn time_outs_shrink_an_adaptive_limit_and_quick_failures_do_not() {
 #[test]
 fn bad_settings_are_named() {
     let error = ConcurrencyLimiter::gradient2().min(0).build().unwrap_err();
-    assert!(error.to_string().contains("bounds.min"), "{error}");
+    assert!(error.to_string().contains("concurrency.min"), "{error}");
     let error = ConcurrencyLimiter::fixed(0).build().unwrap_err();
-    assert!(error.to_string().contains("bounds.max"), "{error}");
+    assert!(error.to_string().contains("concurrency.max"), "{error}");
     let error = ConcurrencyLimiter::fixed(1).queue(0).build().unwrap_err();
-    assert!(error.to_string().contains("queue.capacity"), "{error}");
+    assert!(error.to_string().contains("concurrency.queue"), "{error}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]

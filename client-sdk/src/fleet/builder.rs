@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
+use hyper_util::rt::TokioIo;
 use tonic::transport::{Channel, Endpoint};
 
 use super::MAX_CIRCUITS;
 use super::client::FleetClient;
 use crate::config::{ConfigError, seed};
+use crate::secure::{Security, Token};
 
 /// A connection on which nothing is heard for this long is asked whether it lives.
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
@@ -44,6 +46,8 @@ pub struct FleetClientBuilder {
     pub(super) reporter: Vec<u8>,
     pub(super) zone: String,
     pub(super) most: usize,
+    pub(super) security: Security,
+    token: Option<String>,
 }
 
 impl FleetClientBuilder {
@@ -58,7 +62,15 @@ impl FleetClientBuilder {
     fn new(to: To) -> FleetClientBuilder {
         let reporter = [seed(), seed()].iter().flat_map(|half| half.to_be_bytes()).collect();
         let transport = FleetTransport::Stream;
-        FleetClientBuilder { to, transport, reporter, zone: String::new(), most: MAX_CIRCUITS }
+        FleetClientBuilder {
+            to,
+            transport,
+            reporter,
+            zone: String::new(),
+            most: MAX_CIRCUITS,
+            security: Security::default(),
+            token: None,
+        }
     }
 
     /// Stream or single calls. Default: stream.
@@ -87,6 +99,21 @@ impl FleetClientBuilder {
         self
     }
 
+    /// Encrypts the connection. Default: an address with `https://` is encrypted and trusts the system's roots. A
+    /// channel that exists already is as it is.
+    #[cfg(feature = "tls")]
+    pub fn tls(mut self, tls: crate::tls::Tls) -> Self {
+        self.security.tls = Some(tls);
+        self
+    }
+
+    /// Sends this token with every call, as `authorization: Bearer TOKEN` (RFC 6750): one word of visible ASCII.
+    /// Without TLS everybody on the way can read it. Default: none.
+    pub fn bearer_token(mut self, token: impl Into<String>) -> Self {
+        self.token = Some(token.into());
+        self
+    }
+
     /// The client. It connects in the background, when the first breaker joins it or before.
     ///
     /// # Errors
@@ -97,12 +124,17 @@ impl FleetClientBuilder {
             .map_err(|why| ConfigError::range("fleet client: runtime", "a running tokio runtime", &why))?;
         let channel = match &mut self.to {
             To::Channel(channel) => channel.clone(),
-            To::Address(address) => endpoint(address)?.connect_lazy(),
+            To::Address(address) => lazily(address, &mut self.security)?,
         };
         Ok(FleetClient::start(self, channel, &runtime))
     }
 
-    fn check(&self) -> Result<(), ConfigError> {
+    fn check(&mut self) -> Result<(), ConfigError> {
+        if let Some(token) = &self.token {
+            let wrong =
+                || ConfigError::range("fleet client: bearer_token", "one word of visible ASCII", &"that");
+            self.security.token = Token::bearer(token).ok_or_else(wrong)?;
+        }
         let range = |field, range, value: usize| Err(ConfigError::range(field, range, &value));
         match (self.reporter.len(), self.zone.len(), self.most) {
             (1..=LONGEST, 0..=LONGEST, 1..=MAX_CIRCUITS) => Ok(()),
@@ -113,12 +145,57 @@ impl FleetClientBuilder {
     }
 }
 
-fn endpoint(address: &str) -> Result<Endpoint, ConfigError> {
-    let wrong = |_| ConfigError::range("fleet client: address", "like http://tollgate:8081", &address);
-    let endpoint = Endpoint::from_shared(address.to_owned()).map_err(wrong)?;
-    if endpoint.uri().scheme().is_none() {
-        return Err(ConfigError::range("fleet client: address", "like http://tollgate:8081", &address));
+/// A channel to `address` that connects when it is used, encrypted if the address or the settings say so.
+fn lazily(address: &str, security: &mut Security) -> Result<Channel, ConfigError> {
+    let uri = address.parse::<http::Uri>().ok();
+    let scheme = uri.as_ref().and_then(http::Uri::scheme_str);
+    let (Some(uri), Some(scheme @ ("http" | "https"))) = (&uri, scheme) else {
+        return Err(wrong(address));
+    };
+    let authority = uri.authority().ok_or_else(|| wrong(address))?;
+    encrypt(scheme, security, address)?;
+    let port = authority.port_u16().unwrap_or(if scheme == "https" { 443 } else { 80 });
+    let target = format!("{}:{port}", authority.host());
+    let security = security.clone();
+    let connector = tower::service_fn(move |_: http::Uri| {
+        let (security, target) = (security.clone(), target.clone());
+        async move { security.connect(&target, &target).await.map(TokioIo::new) }
+    });
+    // the connector encrypts; what tonic is told is only what requests are called
+    Ok(endpoint(&format!("http://{authority}"), address)?
+        .origin(uri.clone())
+        .connect_with_connector_lazy(connector))
+}
+
+fn wrong(address: &str) -> ConfigError {
+    let range = "like http://tollgate:8081 or https://tollgate:8081";
+    ConfigError::range("fleet client: address", range, &address)
+}
+
+/// What the address says about encryption must agree with the rest.
+#[cfg(feature = "tls")]
+fn encrypt(scheme: &str, security: &mut Security, address: &str) -> Result<(), ConfigError> {
+    match (scheme, &security.tls) {
+        ("http", Some(_)) => Err(ConfigError::range("fleet client: address", "https:// with tls", &address)),
+        ("https", None) => {
+            security.tls = Some(crate::tls::Tls::builder().build()?);
+            Ok(())
+        }
+        _ => Ok(()),
     }
+}
+
+#[cfg(not(feature = "tls"))]
+fn encrypt(scheme: &str, _: &mut Security, address: &str) -> Result<(), ConfigError> {
+    if scheme == "https" {
+        let range = "http://: https:// needs the crate's feature tls";
+        return Err(ConfigError::range("fleet client: address", range, &address));
+    }
+    Ok(())
+}
+
+fn endpoint(plain: &str, address: &str) -> Result<Endpoint, ConfigError> {
+    let endpoint = Endpoint::from_shared(plain.to_owned()).map_err(|_| wrong(address))?;
     Ok(endpoint
         .connect_timeout(CONNECT)
         .http2_keep_alive_interval(KEEP_ALIVE)
@@ -141,7 +218,9 @@ mod tests {
             why(client().max_circuits(10_001)),
             "fleet client: max_circuits must be in 1..=10_000, not 10001"
         );
-        for address in ["", "tollgate", "http://a b"] {
+        let token = why(client().bearer_token("two words"));
+        assert!(token.starts_with("fleet client: bearer_token must be one word"), "{token}");
+        for address in ["", "tollgate", "http://a b", "ftp://a"] {
             let why = why(FleetClient::builder(address));
             assert!(why.contains("address must be like http://tollgate:8081"), "{why}");
         }

@@ -19,6 +19,7 @@ use super::stats::{FleetStats, Stats};
 use crate::breaker::FleetMember;
 use crate::clock::wall_clock;
 use crate::config::{ConfigError, seed};
+use crate::secure::Authed;
 
 /// Takes part in the circuits of a fleet. Clones are handles to one client, which has one task and one
 /// connection however many breakers join it.
@@ -27,7 +28,7 @@ pub struct FleetClient(pub(super) Arc<Inner>);
 
 #[derive(Debug)]
 pub(super) struct Inner {
-    pub(super) service: CircuitBreakersClient<Channel>,
+    pub(super) service: CircuitBreakersClient<Authed>,
     pub(super) reporter: proto::Reporter,
     circuits: Mutex<HashMap<FleetKey, Weak<Gate>, RandomState>>,
     most: usize,
@@ -56,13 +57,14 @@ impl FleetClient {
     ) -> FleetClient {
         let (notices, inbox) = mpsc::unbounded_channel();
         let stats = Arc::new(Stats::default());
-        let FleetClientBuilder { transport, reporter, zone, most, .. } = builder;
+        let FleetClientBuilder { transport, reporter, zone, most, security, .. } = builder;
+        let service = CircuitBreakersClient::with_interceptor(channel, security.token);
         let incarnation = wall_clock().as_micros();
         let reporter = proto::Reporter { id: reporter, incarnation, zone };
-        let link = Link::new((channel.clone(), transport), reporter.clone(), inbox, stats.clone(), seed());
+        let link = Link::new((service.clone(), transport), reporter.clone(), inbox, stats.clone(), seed());
         runtime.spawn(link.run());
         FleetClient(Arc::new(Inner {
-            service: CircuitBreakersClient::new(channel),
+            service,
             reporter,
             circuits: Mutex::default(),
             most,

@@ -4,6 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
+use tollgate_core::breaker::fleet::KeyPath;
 use tollgate_proto::tollgate::v1 as proto;
 
 use crate::config::ConfigError;
@@ -66,12 +67,7 @@ impl FromStr for FleetKey {
 
 impl fmt::Display for FleetKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let [namespace, target, shard, operation] = self.parts();
-        write!(f, "{namespace}/{target}")?;
-        if !shard.is_empty() || !operation.is_empty() {
-            write!(f, "/{shard}")?;
-        }
-        if operation.is_empty() { Ok(()) } else { write!(f, "/{operation}") }
+        KeyPath(self.parts()).fmt(f)
     }
 }
 

@@ -8,7 +8,6 @@ use tokio::time::{Instant, sleep_until};
 use tollgate_core::time::Time;
 use tollgate_proto::tollgate::v1 as proto;
 use tollgate_proto::tollgate::v1::circuit_breakers_client::CircuitBreakersClient;
-use tonic::transport::Channel;
 
 use super::FleetTransport;
 use super::book::Book;
@@ -16,6 +15,7 @@ use super::gate::Gate;
 use super::stats::Stats;
 use crate::clock::{Clock, SystemClock, duration};
 use crate::config::Rolls;
+use crate::secure::Authed;
 
 /// First bound of the random pause before the next attempt; doubles each time.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
@@ -52,7 +52,7 @@ pub(super) enum End {
 /// The task.
 #[derive(Debug)]
 pub(super) struct Link {
-    pub(super) service: CircuitBreakersClient<Channel>,
+    pub(super) service: CircuitBreakersClient<Authed>,
     pub(super) reporter: proto::Reporter,
     pub(super) book: Book,
     pub(super) stats: Arc<Stats>,
@@ -67,14 +67,14 @@ pub(super) struct Link {
 
 impl Link {
     pub(super) fn new(
-        (channel, transport): (Channel, FleetTransport),
+        (service, transport): (CircuitBreakersClient<Authed>, FleetTransport),
         reporter: proto::Reporter,
         notices: UnboundedReceiver<Notice>,
         stats: Arc<Stats>,
         seed: u64,
     ) -> Link {
         Link {
-            service: CircuitBreakersClient::new(channel),
+            service,
             reporter,
             book: Book::new(stats.clone(), transport == FleetTransport::Unary),
             stats,

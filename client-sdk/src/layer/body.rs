@@ -1,15 +1,18 @@
 //! A response body that knows when the call is over.
 
+use std::convert::Infallible;
+use std::future::Future;
 use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 
-use crate::classify::{GrpcClassifier, Verdict};
-use crate::guard::CallGuard;
+use crate::classify::{GrpcClassifier, HttpClassifier, Outcome, Verdict};
+use crate::error::{BoxError, Error};
+use crate::guard::{CallGuard, Ends};
 
 /// How the end of a body is read.
 #[derive(Clone, Copy, Debug)]
@@ -21,7 +24,8 @@ pub(crate) enum Ending {
 }
 
 pin_project! {
-    /// A response body that gives back what its call holds when it ends, fails or is dropped.
+    /// A response body that gives back what its call holds when it ends, fails or is dropped, and fails itself
+    /// when the call's time is over.
     #[derive(Debug)]
     pub struct GuardedBody<B> {
         #[pin]
@@ -35,6 +39,10 @@ struct InFlight {
     guard: CallGuard,
     ending: Ending,
     least: Duration,
+    /// Its reader has had to wait for it.
+    waited: bool,
+    /// Made when somebody has to wait: most answers are there with their head.
+    timer: Option<Pin<Box<tokio::time::Sleep>>>,
 }
 
 impl InFlight {
@@ -58,11 +66,39 @@ impl InFlight {
         };
         self.settle(verdict);
     }
+
+    fn fail(self, error: &BoxError) {
+        let verdict = match self.ending {
+            Ending::Grpc(classifier) => classifier.broken(&**error),
+            Ending::Head(_) => HttpClassifier::broken(&**error),
+        };
+        self.settle(verdict);
+    }
+
+    /// A good head is all that is known of a body that takes its time: it is enough for a probe.
+    fn flows(&mut self) {
+        let good = match self.ending {
+            Ending::Grpc(_) => true,
+            Ending::Head(verdict) => verdict.outcome == Outcome::Success,
+        };
+        if good && !std::mem::replace(&mut self.waited, true) {
+            self.guard.flows();
+        }
+    }
+
+    /// Whether the call's time is over, for somebody who has to wait.
+    fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<Ends> {
+        let Some(ends) = self.guard.ends else { return Poll::Pending };
+        let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep(ends.deadline.remaining())));
+        timer.as_mut().poll(cx).map(|()| ends)
+    }
 }
 
 impl Drop for InFlight {
-    /// A body that nobody reads to its end: the head counts if it said it all, else nothing is known.
+    /// A body that nobody reads to its end: the head counts if it said it all, else nothing is known, but that
+    /// a probe has been answered.
     fn drop(&mut self) {
+        self.flows();
         if let Ending::Head(verdict) = self.ending {
             self.guard.settle(verdict, self.least);
         }
@@ -76,10 +112,11 @@ impl<B> GuardedBody<B> {
     }
 
     pub(crate) fn held(inner: B, guard: CallGuard, ending: Ending, least: Duration) -> GuardedBody<B> {
-        if guard.is_empty() {
+        if guard.is_empty() && guard.ends.is_none() {
             return GuardedBody::free(inner);
         }
-        GuardedBody { inner, call: Some(InFlight { guard, ending, least }) }
+        let call = InFlight { guard, ending, least, waited: false, timer: None };
+        GuardedBody { inner, call: Some(call) }
     }
 }
 
@@ -89,33 +126,42 @@ impl<B: Default> Default for GuardedBody<B> {
     }
 }
 
-impl<B: Body> Body for GuardedBody<B> {
+/// The end of a call whose time is over before its body is.
+fn late(call: InFlight, ends: Ends) -> BoxError {
+    call.settle(Verdict::TIMEOUT);
+    Error::<Infallible>::deadline_exceeded(ends.total).into()
+}
+
+impl<B: Body> Body for GuardedBody<B>
+where
+    B::Error: Into<BoxError>,
+{
     type Data = B::Data;
-    type Error = B::Error;
+    type Error = BoxError;
 
     fn poll_frame(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
+    ) -> Poll<Option<Result<Frame<B::Data>, BoxError>>> {
         let this = self.project();
-        let frame = ready!(this.inner.poll_frame(cx));
-        match &frame {
-            Some(Ok(frame)) => {
-                if let Some(trailers) = frame.trailers_ref()
-                    && let Some(call) = this.call.take()
-                {
-                    call.trailers(trailers);
-                }
+        let frame = match this.inner.poll_frame(cx) {
+            Poll::Ready(frame) => frame.map(|frame| frame.map_err(Into::into)),
+            Poll::Pending => {
+                let Some(call) = this.call else { return Poll::Pending };
+                call.flows();
+                let Poll::Ready(ends) = call.poll_end(cx) else { return Poll::Pending };
+                return Poll::Ready(this.call.take().map(|call| Err(late(call, ends))));
             }
-            Some(Err(_)) => {
-                if let Some(call) = this.call.take() {
-                    call.settle(Verdict::FAILURE);
-                }
-            }
-            None => {
-                if let Some(call) = this.call.take() {
-                    call.end();
-                }
+        };
+        let over = !matches!(&frame, Some(Ok(frame)) if frame.is_data());
+        if let Some(call) = over.then(|| this.call.take()).flatten() {
+            match &frame {
+                Some(Ok(frame)) => match frame.trailers_ref() {
+                    Some(trailers) => call.trailers(trailers),
+                    None => *this.call = Some(call),
+                },
+                Some(Err(error)) => call.fail(error),
+                None => call.end(),
             }
         }
         Poll::Ready(frame)

@@ -82,7 +82,9 @@ where
         let grpc = is_grpc(request.headers());
         let inbound = Deadline::of_headers(request.headers());
         let own = self.layer.longest.map(Deadline::within);
-        let Some(deadline) = [inbound, own].into_iter().flatten().reduce(Deadline::min) else {
+        // a layer around this one may know when the call arrived
+        let Some(deadline) = [inbound, own, Deadline::current()].into_iter().flatten().reduce(Deadline::min)
+        else {
             return Box::pin(self.inner.call(request));
         };
         if deadline.remaining().is_zero() {

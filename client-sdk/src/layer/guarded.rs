@@ -11,35 +11,35 @@ use crate::classify::Classify;
 use crate::concurrency::ConcurrencyLimiter;
 use crate::error::Error;
 use crate::guard::{CallGuard, Until};
-use crate::layer::request::time_left;
+use crate::layer::request::{class_of, time_left};
 use crate::layer::watch::{Held, Watch};
 use crate::shed::Criticality;
 use crate::throttle::AdaptiveThrottler;
 
 /// A policy that decides at once.
 pub trait Policy: Clone {
-    /// What an admitted call holds.
+    /// What an admitted call of `class` holds.
     ///
     /// # Errors
     /// The policy's rejection.
-    fn admit<E>(&self) -> Result<Held, Error<E>>;
+    fn admit<E>(&self, class: Criticality) -> Result<Held, Error<E>>;
 }
 
 impl Policy for CircuitBreaker {
-    fn admit<E>(&self) -> Result<Held, Error<E>> {
+    fn admit<E>(&self, _: Criticality) -> Result<Held, Error<E>> {
         Ok(Held(CallGuard { permit: Some(self.try_acquire()?.calling()), ..CallGuard::default() }))
     }
 }
 
 impl Policy for ConcurrencyLimiter {
-    fn admit<E>(&self) -> Result<Held, Error<E>> {
+    fn admit<E>(&self, _: Criticality) -> Result<Held, Error<E>> {
         Ok(Held(CallGuard { slot: Some(self.try_acquire()?), ..CallGuard::default() }))
     }
 }
 
 impl Policy for AdaptiveThrottler {
-    fn admit<E>(&self) -> Result<Held, Error<E>> {
-        let sent = self.try_send(Criticality::Critical).map_err(Error::throttled)?;
+    fn admit<E>(&self, class: Criticality) -> Result<Held, Error<E>> {
+        let sent = self.try_send(class).map_err(Error::throttled)?;
         Ok(Held(CallGuard { sent: Some(sent), ..CallGuard::default() }))
     }
 }
@@ -56,7 +56,8 @@ pub struct GuardLayer<P, C> {
 /// [`Pipeline`](crate::Pipeline) with `concurrency_within`.
 pub type ConcurrencyLimitLayer<C> = GuardLayer<ConcurrencyLimiter, C>;
 
-/// Sends less to a target that turns much away.
+/// Sends less to a target that turns much away: of the least critical calls first, as the header
+/// `x-criticality` of a request says (of tonic, axum or reqwest).
 pub type ThrottleLayer<C> = GuardLayer<AdaptiveThrottler, C>;
 
 impl<P, C> GuardLayer<P, C> {
@@ -104,7 +105,7 @@ where
 
     fn call(&mut self, request: Req) -> Self::Future {
         let GuardLayer { policy, classifier, until } = &self.layer;
-        match policy.admit() {
+        match policy.admit(class_of(&request)) {
             Ok(mut held) => {
                 held.0.until = *until;
                 held.0.budget = time_left(&request);

@@ -13,6 +13,7 @@ use http_body::{Body, Frame};
 
 use crate::deadline::{Deadline, outbound};
 use crate::error::BoxError;
+use crate::shed::{Criticality, criticality};
 
 /// A request with headers.
 pub trait Headers {
@@ -20,6 +21,10 @@ pub trait Headers {
     fn headers(&self) -> &HeaderMap;
     /// Its headers, to be changed.
     fn headers_mut(&mut self) -> &mut HeaderMap;
+    /// What its caller has marked it with; `None` if such requests carry no marks.
+    fn extensions(&self) -> Option<&http::Extensions> {
+        None
+    }
 }
 
 impl<B> Headers for http::Request<B> {
@@ -29,6 +34,10 @@ impl<B> Headers for http::Request<B> {
 
     fn headers_mut(&mut self) -> &mut HeaderMap {
         self.headers_mut()
+    }
+
+    fn extensions(&self) -> Option<&http::Extensions> {
+        Some(self.extensions())
     }
 }
 
@@ -51,6 +60,18 @@ pub(crate) fn time_left<Req: 'static>(request: &Req) -> Option<Duration> {
     let own = own.and_then(|request| outbound(request.headers()));
     let deadline = own.into_iter().chain(Deadline::current()).reduce(Deadline::min);
     deadline.map(|deadline| deadline.remaining())
+}
+
+/// The criticality that a request names, if it is one of tonic, axum or reqwest.
+pub(crate) fn class_of<Req: 'static>(request: &Req) -> Criticality {
+    let request: &dyn Any = request;
+    let headers = request.downcast_ref::<http::Request<tonic::body::Body>>().map(http::Request::headers);
+    #[cfg(feature = "axum")]
+    let headers = headers
+        .or_else(|| request.downcast_ref::<http::Request<axum::body::Body>>().map(http::Request::headers));
+    #[cfg(feature = "reqwest")]
+    let headers = headers.or_else(|| request.downcast_ref().map(reqwest::Request::headers));
+    headers.map(criticality).unwrap_or_default()
 }
 
 /// A request that can be sent again.

@@ -10,6 +10,7 @@ use http::{Request, Response, StatusCode};
 use tower::{Layer, Service};
 
 use crate::classify::{Classify, GrpcClassifier, HttpClassifier};
+use crate::deadline::Deadline;
 use crate::error::RejectionKind;
 use crate::guard::{CallGuard, Until};
 use crate::layer::body::GuardedBody;
@@ -19,6 +20,12 @@ use crate::shed::LoadShed;
 
 /// Serves what there is a place for, sheds the rest: 503 with `Retry-After`, or `RESOURCE_EXHAUSTED` with
 /// `RetryInfo` and `grpc-retry-pushback-ms`. The error type of the service stays.
+///
+/// # Trust
+/// It believes what requests say of themselves: `x-criticality`, the tenant's header, the number of earlier
+/// attempts. Behind a trust boundary that is right; at one, a stranger who calls himself `critical_plus` or
+/// changes tenants with each call takes everybody's place. There, let the proxy at the edge remove or overwrite
+/// these headers, or put a layer before this one that sets them from the caller's identity.
 #[derive(Clone, Debug)]
 pub struct LoadShedLayer {
     shed: LoadShed,
@@ -96,11 +103,18 @@ where
         let layer = self.layer.clone();
         Box::pin(async move {
             let grpc = is_grpc(request.headers());
+            // from its arrival: the wait for a place is part of the call's time
+            let deadline = Deadline::of_headers(request.headers());
             let Ok(slot) = layer.shed.admit(request.headers()).await else {
                 return Ok(layer.refusal().response(grpc));
             };
             let guard = CallGuard { slot: Some(slot), until: layer.until, ..CallGuard::default() };
-            Ok(watch(ready.call(request).await?, grpc, Held(guard)))
+            let served = async move { ready.call(request).await };
+            let response = match deadline {
+                Some(deadline) => deadline.scope(served).await?,
+                None => served.await?,
+            };
+            Ok(watch(response, grpc, Held(guard)))
         })
     }
 }

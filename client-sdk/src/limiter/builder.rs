@@ -10,6 +10,7 @@ use super::lease::LeaseMode;
 use super::resolve::{self, Resolve};
 use super::stream::Coalesce;
 use crate::clock::{Clock, SystemClock};
+use crate::secure::{Security, Token};
 
 /// How checks travel.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -23,8 +24,9 @@ pub enum Transport {
 }
 
 /// What an endpoint needs to know.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Settings {
+    pub(super) security: Security,
     pub(super) transport: Transport,
     pub(super) coalesce: Coalesce,
     /// How often the replicas are looked up, about.
@@ -46,6 +48,8 @@ pub struct RateLimiterClientBuilder {
     pub(super) max_lease: u64,
     pub(super) max_keys: u64,
     pub(super) clock: Arc<dyn Clock>,
+    security: Security,
+    token: Option<String>,
 }
 
 #[derive(Debug)]
@@ -82,6 +86,8 @@ impl RateLimiterClientBuilder {
             max_lease: 100_000,
             max_keys: 100_000,
             clock: Arc::new(SystemClock),
+            security: Security::default(),
+            token: None,
         }
     }
 
@@ -165,6 +171,23 @@ impl RateLimiterClientBuilder {
         self
     }
 
+    /// Encrypts the connections; with `dns:///`, `static:` and a resolver too. If not set, only `https://` is
+    /// encrypted, and trusts the system's roots.
+    #[cfg(feature = "tls")]
+    #[must_use]
+    pub fn tls(mut self, tls: crate::tls::Tls) -> Self {
+        self.security.tls = Some(tls);
+        self
+    }
+
+    /// Sends this token with every call, as `authorization: Bearer TOKEN` (RFC 6750): one word of visible ASCII.
+    /// Without TLS everybody on the way can read it.
+    #[must_use]
+    pub fn bearer_token(mut self, token: impl Into<String>) -> Self {
+        self.token = Some(token.into());
+        self
+    }
+
     /// The client. It connects when it is first asked something; that has to happen inside a tokio runtime.
     ///
     /// # Errors
@@ -181,12 +204,41 @@ impl RateLimiterClientBuilder {
         within("max_lease", "1 to 4294967295", (1..=u64::from(u32::MAX)).contains(&self.max_lease))?;
         within("max_keys", "1 to 10000000", (1..=10_000_000).contains(&self.max_keys))?;
         self.lease.check()?;
+        if let Some(token) = &self.token {
+            let wrong = || ConfigError::new("bearer_token", "must be one word of visible ASCII");
+            self.security.token = Token::bearer(token).ok_or_else(wrong)?;
+        }
         let resolver = match std::mem::replace(&mut self.target, Target::Text(String::new())) {
-            Target::Text(text) => resolve::parse(&text)?,
+            Target::Text(text) => {
+                self.encrypt(&text)?;
+                resolve::parse(&text)?
+            }
             Target::Resolver(resolver) => resolver,
         };
         let RateLimiterClientBuilder { transport, coalesce, refresh, .. } = *self;
-        Ok(Checked { resolver, settings: Settings { transport, coalesce, refresh } })
+        let security = std::mem::take(&mut self.security);
+        Ok(Checked { resolver, settings: Settings { transport, coalesce, refresh, security } })
+    }
+
+    /// What the target says about encryption must agree with the rest.
+    #[cfg(feature = "tls")]
+    fn encrypt(&mut self, target: &str) -> Result<(), ConfigError> {
+        if target.starts_with("http://") && self.security.tls.is_some() {
+            return Err(ConfigError::new("target", "with tls it must begin with https://"));
+        }
+        if target.starts_with("https://") && self.security.tls.is_none() {
+            let system = crate::tls::Tls::builder().build();
+            self.security.tls = Some(system.map_err(|error| ConfigError::new("tls", error.to_string()))?);
+        }
+        Ok(())
+    }
+
+    #[cfg(not(feature = "tls"))]
+    fn encrypt(&mut self, target: &str) -> Result<(), ConfigError> {
+        match target.starts_with("https://") {
+            true => Err(ConfigError::new("target", "https:// needs the crate's feature tls")),
+            false => Ok(()),
+        }
     }
 }
 
@@ -209,6 +261,8 @@ mod tests {
         assert_eq!(field(builder().max_lease(0)).unwrap_err(), "max_lease");
         assert_eq!(field(builder().max_keys(0)).unwrap_err(), "max_keys");
         assert_eq!(field(RateLimiterClient::builder("nowhere")).unwrap_err(), "target");
+        assert_eq!(field(builder().bearer_token("two words")).unwrap_err(), "bearer_token");
+        assert!(field(builder().bearer_token("word")).is_ok());
         assert!(field(builder()).is_ok());
     }
 }

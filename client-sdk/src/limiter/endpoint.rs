@@ -11,7 +11,6 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -33,6 +32,7 @@ use super::resolve::Member;
 use super::stream::Lane;
 use super::wire;
 use crate::clock::Clock;
+use crate::secure::Authed;
 
 /// Longest time for a connection and its stream to be there.
 const CONNECT: Duration = Duration::from_secs(1);
@@ -60,6 +60,7 @@ pub(super) struct Shared {
 
 /// What there is to ask an endpoint with.
 #[derive(Clone, Debug)]
+#[expect(clippy::large_enum_variant, reason = "one for each replica, behind a pointer")]
 enum Link {
     /// Nobody has asked yet.
     Idle,
@@ -72,7 +73,7 @@ enum Link {
 
 #[derive(Clone, Debug)]
 struct Up {
-    stub: Stub<Channel>,
+    stub: Stub<Authed>,
     /// `None` if every check is a call of its own.
     lane: Option<Lane>,
 }
@@ -210,7 +211,7 @@ impl Endpoint {
     /// A call of its own, whatever the checks do.
     pub(super) async fn call<T>(
         &self,
-        call: impl AsyncFnOnce(Stub<Channel>) -> Result<tonic::Response<T>, Status>,
+        call: impl AsyncFnOnce(Stub<Authed>) -> Result<tonic::Response<T>, Status>,
         deadline: Instant,
     ) -> Result<T, Fault> {
         let (link, up) = self.up()?;
@@ -299,7 +300,8 @@ impl Endpoint {
     }
 
     async fn open(&self) -> Result<Opened, String> {
-        let stub = Stub::new(self.connect().await?);
+        let token = self.shared.settings.security.token.clone();
+        let stub = Stub::with_interceptor(self.connect().await?, token);
         if self.shared.settings.transport == Transport::Unary {
             return Ok(Opened { stub, stream: None });
         }
@@ -313,11 +315,15 @@ impl Endpoint {
     }
 
     async fn connect(&self) -> Result<Channel, String> {
-        let address = &self.member.address;
-        let io = TcpStream::connect(&**address).await.map_err(|error| error.to_string())?;
-        io.set_nodelay(true).map_err(|error| error.to_string())?;
-        let endpoint = tonic::transport::Endpoint::from_shared(format!("http://{}", self.member.authority))
+        let (member, security) = (&self.member, &self.shared.settings.security);
+        let connected = security.connect(&member.address, &member.authority).await;
+        let io = connected.map_err(|error| error.to_string())?;
+        let origin = format!("{}://{}", security.scheme(), member.authority);
+        let origin: http::Uri = origin.parse().map_err(|error: http::uri::InvalidUri| error.to_string())?;
+        // the connection is there already, encrypted or not
+        let endpoint = tonic::transport::Endpoint::from_shared(format!("http://{}", member.authority))
             .map_err(|error| error.to_string())?
+            .origin(origin)
             .http2_keep_alive_interval(Duration::from_secs(10))
             .keep_alive_timeout(Duration::from_secs(5))
             .keep_alive_while_idle(true);
@@ -367,12 +373,12 @@ impl Endpoint {
 }
 
 struct Opened {
-    stub: Stub<Channel>,
+    stub: Stub<Authed>,
     stream: Option<(Lane, tonic::Streaming<tollgate_proto::tollgate::v1::CheckStreamResponse>)>,
 }
 
 async fn unary(
-    mut stub: Stub<Channel>,
+    mut stub: Stub<Authed>,
     check: CheckRequest,
     deadline: Instant,
 ) -> Result<CheckResponse, Fault> {

@@ -87,7 +87,7 @@ impl Resolve for DnsResolver {
     }
 }
 
-/// Reads a target: `dns:///host:port`, `http://host:port`, `static:host:port,host:port`.
+/// Reads a target: `dns:///host:port`, `http://host:port`, `https://host:port`, `static:host:port,host:port`.
 pub(super) fn parse(target: &str) -> Result<Box<dyn Resolve>, ConfigError> {
     if let Some(list) = target.strip_prefix("static:") {
         let members: Result<Vec<Member>, ConfigError> =
@@ -97,7 +97,7 @@ pub(super) fn parse(target: &str) -> Result<Box<dyn Resolve>, ConfigError> {
     if let Some(name) = target.strip_prefix("dns:///") {
         return Ok(Box::new(DnsResolver::new(authority(name)?)));
     }
-    if let Some(name) = target.strip_prefix("http://") {
+    if let Some(name) = target.strip_prefix("http://").or_else(|| target.strip_prefix("https://")) {
         return Ok(Box::new(DnsResolver::new(authority(name.trim_end_matches('/'))?)));
     }
     Err(problem(target))
@@ -110,7 +110,7 @@ fn authority(text: &str) -> Result<&str, ConfigError> {
 }
 
 fn problem(target: &str) -> ConfigError {
-    let forms = "dns:///host:port, http://host:port or static:host:port,host:port";
+    let forms = "dns:///host:port, http://host:port, https://host:port or static:host:port,host:port";
     ConfigError::new("target", format!("'{target}' is not one of {forms}, with a port of 1 to 65535"))
 }
 
@@ -125,8 +125,7 @@ mod tests {
         assert_eq!(members, [Member::new("10.0.0.1:8081"), Member::new("[::1]:8082")]);
         assert_eq!(fixed("dns:///limiter:8081"), None);
         assert_eq!(fixed("http://limiter:8081/"), None);
-        for wrong in
-            ["", "limiter:8081", "https://limiter:8081", "static:", "static:a", "dns:///a", "http://a:0"]
+        for wrong in ["", "limiter:8081", "https://limiter", "static:", "static:a", "dns:///a", "http://a:0"]
         {
             assert_eq!(parse(wrong).unwrap_err().field, "target", "{wrong}");
         }

@@ -78,14 +78,15 @@ impl PipelineBuilder {
         part.into_part().map_err(|error| self.error.get_or_insert(error).clone()).ok()
     }
 
-    /// The time of the whole call, with all attempts and waits. A shorter one of the task that calls, or of
-    /// the request (`grpc-timeout`), wins.
+    /// The time of the whole call, with all attempts and waits, to the end of the response's body (see
+    /// [`PipelineLayer::deadline_until`](crate::PipelineLayer::deadline_until) for streams). A shorter one of
+    /// the task that calls, or of the request (`grpc-timeout`), wins.
     pub fn deadline(mut self, total: Duration) -> Self {
         self.deadline = Some(total);
         self
     }
 
-    /// The time of one attempt.
+    /// The time of one attempt, to the same end.
     pub fn attempt_timeout(mut self, timeout: Duration) -> Self {
         self.attempt_timeout = Some(timeout);
         self

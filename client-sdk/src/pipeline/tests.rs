@@ -175,7 +175,7 @@ async fn an_open_breaker_is_awaited_only_within_the_deadline() {
     let error = within(ms(100)).call(|| async { Ok::<_, ()>(()) }).await.unwrap_err();
     assert!(matches!(error, Error::CircuitOpen { .. }) && start.elapsed().is_zero(), "{error:?}");
     within(ms(300)).call(|| async { Ok::<_, ()>(()) }).await.unwrap();
-    assert_eq!(start.elapsed(), ms(200));
+    assert!((ms(200)..ms(280)).contains(&start.elapsed()), "{:?}", start.elapsed());
 }
 
 #[tokio::test]

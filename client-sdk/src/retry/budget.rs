@@ -24,6 +24,7 @@ struct Inner {
 #[derive(Debug)]
 #[must_use = "a builder does nothing until build()"]
 pub struct RetryBudgetBuilder {
+    percent: u32,
     config: core::BudgetConfig,
     clock: Arc<dyn Clock>,
 }
@@ -32,7 +33,7 @@ impl RetryBudget {
     /// Retries for `percent` of the calls of the last 10 s, `0..=1000`, and 10 per second.
     pub fn percent(percent: u32) -> RetryBudgetBuilder {
         let config = core::BudgetConfig { ratio: Ratio::from_percent(percent), ..Default::default() };
-        RetryBudgetBuilder { config, clock: Arc::new(SystemClock) }
+        RetryBudgetBuilder { percent, config, clock: Arc::new(SystemClock) }
     }
 
     /// Retries that are left, rounded down.
@@ -76,6 +77,9 @@ impl RetryBudgetBuilder {
     /// # Errors
     /// [`ConfigError`] names the first setting that makes no sense.
     pub fn build(self) -> Result<RetryBudget, ConfigError> {
+        if self.percent > 1_000 {
+            return Err(ConfigError::range("retry_budget.percent", "0 to 1000", &self.percent));
+        }
         let core = core::RetryBudget::new(&self.config, self.clock.now())?;
         Ok(RetryBudget(Arc::new(Inner { core, clock: self.clock })))
     }

@@ -42,3 +42,31 @@ async fn probes_reach_a_client_without_a_stream_and_close_the_circuit() {
     }
     assert!((1..=10).contains(&passed), "{passed}");
 }
+
+#[tokio::test(start_paused = true)]
+async fn who_comes_late_asks_for_a_probe() {
+    let server = FleetServer::start(settings()).unwrap();
+    let unary = || FleetClient::on(server.channel()).transport(FleetTransport::Unary);
+    let (first, second) = (unary().connect_lazy().unwrap(), unary().connect_lazy().unwrap());
+    let ((failing, circuit), (late, seen)) = (trusting(&first), trusting(&second));
+    for _ in 0..150 {
+        sleep(10 * MS).await;
+        if let Ok(permit) = failing.try_acquire() {
+            permit.failure();
+        }
+    }
+    until("it opens", 3 * SECOND, || state(&circuit) == State::Open).await;
+    // the permits go to the one with traffic, who has no calls for them
+    until("it probes", 30 * SECOND, || state(&circuit) == State::HalfOpen).await;
+    let mut passed = 0;
+    let start = Instant::now();
+    while state(&seen) != State::Recovering {
+        assert!(start.elapsed() < 60 * SECOND, "{:?}", server.circuit("demo", "backend"));
+        if let Ok(permit) = late.try_acquire() {
+            permit.success();
+            passed += 1;
+        }
+        sleep(50 * MS).await;
+    }
+    assert!(passed > 0 && server.heard().asked > 0, "{passed} {:?}", server.heard());
+}

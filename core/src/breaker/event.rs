@@ -30,11 +30,13 @@ pub struct Permit {
     pub(super) serial: u16,
     /// It is no longer watched as a call that may hang.
     pub(super) answered: bool,
+    /// It was a probe, which has passed: see [`Breaker::pass_probe`](super::Breaker::pass_probe).
+    pub(super) passed: bool,
 }
 
 impl Permit {
     pub(super) const fn new(epoch: u32, started: Time) -> Permit {
-        Permit { started, epoch, slot: 0, serial: 0, answered: false }
+        Permit { started, epoch, slot: 0, serial: 0, answered: false, passed: false }
     }
 
     /// When the call was admitted.

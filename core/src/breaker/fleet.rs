@@ -41,7 +41,7 @@ pub use client::{
     FleetTransition, FleetVerdict, FleetView, LocalAction, Outcome, Ticket, ViewConfig, ViewSnapshot,
 };
 pub use config::{FleetConfig, FleetConfigError, FleetMode, FleetSettings};
-pub use registry::{CircuitKey, KeyPattern, NoCircuit, PartPattern, Registry, RegistryConfig};
+pub use registry::{CircuitKey, KeyPath, KeyPattern, NoCircuit, PartPattern, Registry, RegistryConfig};
 pub use wire::{
     Ack, Claim, Counts, Delta, Directive, Epoch, FleetState, OutcomeKind, Permit, PermitId, ProbeResult,
     Report, ReporterId, Share,

@@ -110,6 +110,13 @@ impl Probes {
         true
     }
 
+    /// The probe of `holder` had passed, and has failed after all. `false` if it is not known any more.
+    pub(super) fn overrule(&mut self, holder: (u16, u16)) -> bool {
+        let known = self.slots.get(usize::from(holder.0)) == Some(&(Slot::Done, holder.1));
+        self.counts.failures += u64::from(known);
+        known
+    }
+
     pub(super) fn decided(&self, failure_rate: Option<Ratio>, slow_rate: Option<Ratio>) -> Decided {
         let Counts { calls, failures, slow, .. } = self.counts;
         if let Verdict::Successes { needed } = self.verdict {

@@ -236,16 +236,23 @@ impl Breaker {
         self.head.0.word.store(word.bits(), Ordering::Release);
     }
 
-    pub(super) fn end_probe(&self, permit: &Permit, now: Time, (outcome, duration): (Outcome, Span)) {
+    /// Whether the probe was still this permit's.
+    pub(super) fn end_probe(&self, permit: &Permit, now: Time, (outcome, duration): (Outcome, Span)) -> bool {
         let mut cold = self.lock();
         self.settle_locked(&mut cold, now);
         let counted = match outcome {
             Outcome::Ignored => None,
             outcome => Some((outcome != Outcome::Success, self.rules.is_slow(duration))),
         };
-        let current = self.word().epoch() == permit.epoch;
-        if !current || !cold.probes.end((permit.slot, permit.serial), counted) {
-            return self.count_late();
+        let (holder, current) = ((permit.slot, permit.serial), self.word().epoch() == permit.epoch);
+        let mut known = || match counted {
+            Some((failed, _)) if permit.passed => !failed || cold.probes.overrule(holder),
+            None if permit.passed => true,
+            counted => cold.probes.end(holder, counted),
+        };
+        if !current || !known() {
+            self.count_late();
+            return false;
         }
         if let Some(hint) = outcome.hint() {
             self.heed(now, hint);
@@ -256,6 +263,7 @@ impl Breaker {
             Decided::Failed => self.reopen(&mut cold, now, Reason::ProbesFailed { failures, slow, calls }),
             Decided::Passed => self.pass(&mut cold, now, Reason::ProbesPassed { failures, slow, calls }),
         }
+        true
     }
 
     /// After HALF_OPEN: to the ramp, or to CLOSED.

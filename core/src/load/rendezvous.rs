@@ -59,6 +59,14 @@ impl Rendezvous {
         Ok(Rendezvous { members, seeds, even })
     }
 
+    /// Spreads keys evenly over members with these `ids`; of two with one id, the first owns the keys of both.
+    #[must_use]
+    pub fn even(ids: impl IntoIterator<Item = u64>) -> Rendezvous {
+        let members: Box<[Member]> = ids.into_iter().map(|id| Member { id, weight: 1 }).collect();
+        let seeds = members.iter().map(|member| mix64(member.id)).collect();
+        Rendezvous { members, seeds, even: true }
+    }
+
     /// The members, in the order they were given.
     #[must_use]
     pub fn members(&self) -> &[Member] {

@@ -86,6 +86,8 @@ fn slow_calls_trip_only_where_that_is_configured() {
     let mut world = World::new(enforced(), 5);
     world.all(1_000, slow);
     assert_eq!(world.state(), FleetState::Closed);
+    let seen = world.circuit.snapshot(at(1_000));
+    assert_eq!((seen.slow, seen.window.judged, seen.window.bad), (250, 250, 0), "slow, and told so");
     let slow_after = Some(Span::from_millis(100));
     let settings = FleetSettings { slow_rate: Some(Share::percent(80)), slow_after, ..enforced() };
     let mut world = World::new(settings, 5);

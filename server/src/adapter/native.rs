@@ -30,6 +30,7 @@ use self::stream::Answers;
 use self::write::Told;
 use super::rls::deadline;
 use crate::engine::{Engine, Manner};
+use crate::overload::Gate;
 use crate::telemetry::metrics::{Answered, Api, ErrorKind};
 
 /// The service.
@@ -37,13 +38,20 @@ use crate::telemetry::metrics::{Answered, Api, ErrorKind};
 pub struct NativeService {
     engine: Arc<Engine>,
     leases: Leases,
+    gate: Gate,
 }
 
 impl NativeService {
     /// A service that asks `engine`, whose limits `leases` are on.
     #[must_use]
     pub fn new(engine: Arc<Engine>, leases: Leases) -> NativeService {
-        NativeService { engine, leases }
+        NativeService { engine, leases, gate: Gate::default() }
+    }
+
+    /// The same on a worker whose `gate` sheds checks.
+    #[must_use]
+    pub fn behind(self, gate: Gate) -> NativeService {
+        NativeService { gate, ..self }
     }
 
     /// Answers one check whose caller waits at most `deadline`, and counts it.
@@ -56,9 +64,20 @@ impl NativeService {
         deadline: Option<Duration>,
         api: Api,
     ) -> Result<wire::CheckResponse, NotDecided> {
-        let answer = self.decide(request, deadline).await;
+        // those of a stream have passed the gate already
+        let shed = api != Api::CheckStream && !self.gate.admits(decode::class(request.criticality));
+        let answer = if shed { Err(NotDecided::Shed) } else { self.decide(request, deadline).await };
         self.engine.metrics().request(api, answered(&answer));
         answer
+    }
+
+    /// Whether a check of a stream is shed; counts it then.
+    fn sheds(&self, check: &[u8]) -> bool {
+        let shed = self.gate.is_troubled() && !self.gate.admits(decode::class(read::criticality(check)));
+        if shed {
+            self.engine.metrics().request(Api::CheckStream, Answered::Error(kind(&NotDecided::Shed)));
+        }
+        shed
     }
 
     /// Answers the usual check at `now`, if nothing has to be waited for. `false` has done nothing.
@@ -148,7 +167,7 @@ fn answered(answer: &Result<wire::CheckResponse, NotDecided>) -> Answered {
 const fn kind(error: &NotDecided) -> ErrorKind {
     match error {
         NotDecided::Store(_) => ErrorKind::Store,
-        NotDecided::NoRules => ErrorKind::Service,
+        NotDecided::NoRules | NotDecided::Shed => ErrorKind::Service,
         NotDecided::Field { .. } => ErrorKind::Malformed,
     }
 }

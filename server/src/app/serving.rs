@@ -9,12 +9,14 @@ use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 
 use super::options::{connection_limits, rls_options, unless_zero, worker_count};
+use super::overload::beside;
 use super::{Parts, breaker, native};
 use crate::adapter::http::{self, Codec, HttpLimits, HttpState};
 use crate::adapter::native::NativeService;
 use crate::adapter::rls::RlsService;
 use crate::breaker::Breakers;
 use crate::config::settings::{self, Settings};
+use crate::overload::Overload;
 use crate::telemetry::metrics::{Authorities, Metrics};
 use crate::transport::authority;
 use crate::transport::{GrpcService, Listener, Protocol, Services, Workers, accept};
@@ -33,6 +35,7 @@ impl Serving {
         settings: &Settings,
         parts: &Parts,
         breakers: &Arc<Breakers>,
+        overload: &Overload,
     ) -> anyhow::Result<Serving> {
         let drain = CancellationToken::new();
         let others = Routes::new(parts.health_service.clone())
@@ -49,7 +52,9 @@ impl Serving {
             let max_message_bytes = settings.grpc.max_message_bytes as usize;
             let grpc = GrpcService::new(rls.clone(), native.clone(), max_message_bytes, others.clone());
             let (authorities, metrics) = (authorities.clone(), parts.metrics.clone());
-            let warm = parts.stores.clone().warm();
+            let gate = overload.gate();
+            let warm = beside(&gate, parts.stores.clone().warm());
+            let native = native.clone().behind(gate);
             Services { grpc, http: http.routes(parts, rls, native.clone()), authorities, metrics, warm }
         };
         let limits = connection_limits(settings);

@@ -64,6 +64,8 @@ pub(super) struct Circuits {
     /// When the timer will look next; an earlier wake has to call it.
     next_look: AtomicU64,
     earlier: Notify,
+    /// Clients report no more often than this, microseconds.
+    report_floor: AtomicU64,
 }
 
 #[derive(Default)]
@@ -85,7 +87,13 @@ impl Circuits {
             moved: AtomicU64::new(now.as_micros()),
             next_look: AtomicU64::new(u64::MAX),
             earlier: Notify::new(),
+            report_floor: AtomicU64::new(0),
         }
+    }
+
+    /// Asks clients to report no more often than `floor`, as each circuit is next spoken of; zero ends it.
+    pub(super) fn set_report_floor(&self, floor: Span) {
+        self.report_floor.store(floor.as_micros(), Relaxed);
     }
 
     /// Takes what a client says of a circuit. The answer is what it should do; `None` if there is nothing to
@@ -225,6 +233,7 @@ impl Circuits {
     ) -> Option<R> {
         let Shard { circuits, wakes } = shard;
         let entry = circuits.get_mut(key)?;
+        entry.circuit.set_report_interval_floor(Span::from_micros(self.report_floor.load(Relaxed)));
         let mut events = Vec::new();
         let result = work(entry, &mut events);
         if entry.has_lost_its_override(&events)

@@ -61,7 +61,7 @@ pub(super) fn circuit(key: &Key, seen: &Snapshot, kept: Kept<'_>) -> wire::Circu
         reporters: u32::try_from(seen.window.active).unwrap_or(u32::MAX),
         calls: seen.window.judged,
         failures: seen.window.bad,
-        slow: 0,
+        slow: seen.slow,
         admit: ratio(seen.admit),
         probe_in: (seen.state == FleetState::Open).then(|| duration(seen.remaining)),
         r#override: kept.forced.map(|forced| forced.to_wire(kept.now)),

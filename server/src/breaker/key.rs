@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use tollgate_core::breaker::fleet::KeyPath;
 use tollgate_core::load::random::hash_bytes;
 
 use tollgate_proto::tollgate::v1::CircuitKey;
@@ -85,12 +86,7 @@ impl Key {
 
 impl fmt::Display for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let [namespace, target, shard, operation] = self.parts();
-        write!(f, "{namespace}/{target}")?;
-        if !shard.is_empty() || !operation.is_empty() {
-            write!(f, "/{shard}")?;
-        }
-        if operation.is_empty() { Ok(()) } else { write!(f, "/{operation}") }
+        KeyPath(self.parts()).fmt(f)
     }
 }
 

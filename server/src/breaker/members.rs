@@ -1,7 +1,8 @@
 //! Which server owns a circuit: rendezvous hashing (Thaler, Ravishankar 1998) over the servers that live. When one
 //! goes, only its own circuits move; when one comes, only those that it takes.
 
-use tollgate_core::load::random::{hash_bytes, mix64};
+use tollgate_core::load::random::hash_bytes;
+use tollgate_core::load::rendezvous::Rendezvous;
 
 use super::key::Key;
 
@@ -38,15 +39,9 @@ impl Member {
 pub struct Members {
     /// This server.
     me: String,
-    /// The others: in the order of their names.
-    others: Vec<Candidate>,
-    own_hash: u64,
-}
-
-#[derive(Clone, Debug, Eq, PartialEq)]
-struct Candidate {
-    name: String,
-    hash: u64,
+    /// All of them, in the order of their names: the same on every server.
+    names: Vec<String>,
+    ring: Rendezvous,
 }
 
 /// Who owns a circuit.
@@ -61,25 +56,20 @@ pub enum Owner<'m> {
 impl Members {
     /// `me` and the `others`.
     pub fn new<'n>(me: &str, others: impl Iterator<Item = &'n str>) -> Members {
-        let candidate = |name: &str| Candidate { name: name.to_owned(), hash: hash_bytes(name.as_bytes()) };
-        let mut others: Vec<Candidate> = others.filter(|name| *name != me).map(candidate).collect();
-        others.sort_unstable_by(|one, other| one.name.cmp(&other.name));
-        others.dedup();
-        Members { me: me.to_owned(), own_hash: hash_bytes(me.as_bytes()), others }
+        let mut names: Vec<String> = others.map(str::to_owned).chain([me.to_owned()]).collect();
+        names.sort_unstable();
+        names.dedup();
+        let ring = Rendezvous::even(names.iter().map(|name| hash_bytes(name.as_bytes())));
+        Members { me: me.to_owned(), names, ring }
     }
 
-    /// The owner of `key`: the one with the highest score.
+    /// The owner of `key`.
     #[must_use]
     pub fn owner(&self, key: &Key) -> Owner<'_> {
-        if self.others.is_empty() {
-            return Owner::Me;
-        }
-        let hash = key.stable_hash();
-        let score = |server: u64| mix64(hash ^ server);
-        let mine = (score(self.own_hash), self.me.as_str());
-        let best = self.others.iter().map(|other| (score(other.hash), other.name.as_str())).max();
-        match best {
-            Some(best) if best > mine => Owner::Peer(best.1),
+        let alone = self.names.len() == 1;
+        let owner = if alone { None } else { self.ring.owner(key.stable_hash()) };
+        match owner.and_then(|place| self.names.get(place)) {
+            Some(name) if *name != self.me => Owner::Peer(name),
             _ => Owner::Me,
         }
     }
@@ -92,7 +82,7 @@ impl Members {
 
     /// The names of the other servers.
     pub fn others(&self) -> impl Iterator<Item = &str> {
-        self.others.iter().map(|other| other.name.as_str())
+        self.names.iter().map(String::as_str).filter(|name| *name != self.me)
     }
 
     /// The name of this server.

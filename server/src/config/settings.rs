@@ -15,6 +15,7 @@ mod layers;
 mod listen;
 mod operations;
 mod origin;
+mod overload;
 mod print;
 mod problem;
 mod redis;
@@ -35,6 +36,7 @@ pub use flags::Flags;
 pub use listen::{Admin, Grpc, Http};
 pub use operations::{Log, LogFormat, LogLevel, Metrics, Shutdown};
 pub use origin::{Origin, Origins};
+pub use overload::Overload;
 pub use problem::{Problem, SettingsError};
 pub use redis::{
     Redis, RedisAddress, RedisAddresses, RedisAtStart, RedisKind, RedisLayout, RedisLogin, RedisPlace,
@@ -72,6 +74,8 @@ pub struct Settings {
     pub breaker: Breaker,
     /// The other servers.
     pub peers: Peers,
+    /// What is done when there is too much to do.
+    pub overload: Overload,
     /// The log.
     pub log: Log,
     /// How a server leaves.

@@ -32,6 +32,7 @@ use super::meter::{Striped, Stripes};
 use super::page::Page;
 pub(super) use crate::breaker::BreakerFigures as BreakerSeries;
 use crate::config::ruleset::Ruleset;
+use crate::overload::OverloadFigures;
 use crate::store::{Replies, Store};
 
 /// How to count.
@@ -79,6 +80,7 @@ pub(super) struct Watched {
     pub(super) store: OnceLock<Arc<dyn Store>>,
     pub(super) authorities: OnceLock<Box<dyn Fn() -> Authorities + Send + Sync>>,
     pub(super) breakers: OnceLock<Box<dyn Fn() -> BreakerSeries + Send + Sync>>,
+    pub(super) overload: OnceLock<Box<dyn Fn() -> OverloadFigures + Send + Sync>>,
 }
 
 impl fmt::Debug for Watched {
@@ -199,6 +201,11 @@ impl Metrics {
     /// Shows from now on what `read` says of circuits; the first one stays.
     pub fn watch_breakers(&self, read: impl Fn() -> BreakerSeries + Send + Sync + 'static) {
         let _first_stays = self.counts.watched.breakers.set(Box::new(read));
+    }
+
+    /// Shows from now on what `read` says of overload; the first one stays.
+    pub fn watch_overload(&self, read: impl Fn() -> OverloadFigures + Send + Sync + 'static) {
+        let _first_stays = self.counts.watched.overload.set(Box::new(read));
     }
 
     /// Open connections by kind.

@@ -5,6 +5,7 @@ mod fallbacks;
 pub(super) mod family;
 mod instruments;
 mod leases;
+mod overload;
 mod remote;
 mod rules;
 

@@ -14,6 +14,7 @@ use tollgate_proto::tollgate::v1::rate_limiter_client::RateLimiterClient;
 use tollgate_server::adapter::native::{AdminService, Leases, Leaving, NativeServer, NativeService};
 use tollgate_server::admin::Writes;
 use tollgate_server::engine::Engine;
+use tollgate_server::overload::Gate;
 use tonic::transport::{Channel, Server};
 
 pub(crate) const TOKEN: &str = "letmein";
@@ -29,14 +30,19 @@ impl Native {
     /// A server whose connections are about to be closed when the token is cancelled.
     pub(crate) async fn leaving(engine: Arc<Engine>) -> (CancellationToken, Native) {
         let leaving = CancellationToken::new();
-        (leaving.clone(), Native::serve_until(engine, "", leaving).await)
+        (leaving.clone(), Native::serve_until(engine, "", leaving, Gate::default()).await)
     }
 
     pub(crate) async fn serve(engine: Arc<Engine>, token: &str) -> Native {
-        Native::serve_until(engine, token, CancellationToken::new()).await
+        Native::serve_until(engine, token, CancellationToken::new(), Gate::default()).await
     }
 
-    async fn serve_until(engine: Arc<Engine>, token: &str, leaving: CancellationToken) -> Native {
+    /// A server behind `gate`.
+    pub(crate) async fn behind(engine: Arc<Engine>, gate: Gate) -> Native {
+        Native::serve_until(engine, "", CancellationToken::new(), gate).await
+    }
+
+    async fn serve_until(engine: Arc<Engine>, token: &str, leaving: CancellationToken, gate: Gate) -> Native {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let writes = Arc::new(Writes::with(token));
@@ -47,7 +53,7 @@ impl Native {
         };
         let server = Server::builder()
             .layer(tower::util::MapRequestLayer::new(tell))
-            .add_service(NativeServer::new(NativeService::new(engine.clone(), leases), 4 << 20))
+            .add_service(NativeServer::new(NativeService::new(engine.clone(), leases).behind(gate), 4 << 20))
             .add_service(AdminServer::new(AdminService::new(engine, writes)))
             .serve_with_incoming(TcpListenerStream::new(listener));
         let serving = tokio::spawn(async move { server.await.unwrap() });

@@ -5,7 +5,7 @@ mod key;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-pub use self::key::{CircuitKey, KeyPattern, PartPattern};
+pub use self::key::{CircuitKey, KeyPath, KeyPattern, PartPattern};
 use super::circuit::Circuit;
 use super::circuit::event::{Event, Override, OverrideError, Snapshot};
 use super::config::{FleetConfig, FleetConfigError};

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use prost_types::Duration as WireDuration;
+use tollgate_core::load::criticality::Criticality;
 use tollgate_core::rules::{Descriptor, Query};
 use tollgate_core::time::Span;
 use tollgate_proto::tollgate::v1 as wire;
@@ -59,6 +60,16 @@ pub(super) fn check(
         return Err(NotDecided::field("idempotency_key", why));
     }
     Ok(Check { query, id: Some(id).filter(|id| !id.is_empty()), answer_within })
+}
+
+/// How critical a check is; one that does not say, or says what nobody knows, is critical.
+pub(super) fn class(criticality: i32) -> Criticality {
+    match wire::Criticality::try_from(criticality) {
+        Ok(wire::Criticality::CriticalPlus) => Criticality::CriticalPlus,
+        Ok(wire::Criticality::SheddablePlus) => Criticality::SheddablePlus,
+        Ok(wire::Criticality::Sheddable) => Criticality::Sheddable,
+        Ok(wire::Criticality::Critical | wire::Criticality::Unspecified) | Err(_) => Criticality::Critical,
+    }
 }
 
 /// What is asked, without a cost: a look.

@@ -29,6 +29,8 @@ pub enum NotDecided {
     },
     /// No set of rules has been loaded yet.
     NoRules,
+    /// The worker has too much to do, and the check is among the least critical. Nothing was charged.
+    Shed,
     /// The store could not be asked.
     Store(Undecided),
 }
@@ -113,6 +115,7 @@ impl NotDecided {
         match self {
             NotDecided::Field { .. } => Code::Invalid,
             NotDecided::NoRules => Code::NoRules,
+            NotDecided::Shed => Code::Overloaded,
             NotDecided::Store(undecided) => match undecided.trouble() {
                 Trouble::Timeout => Code::Timeout,
                 Trouble::Overloaded => Code::Overloaded,
@@ -127,6 +130,7 @@ impl fmt::Display for NotDecided {
         match self {
             NotDecided::Field { field, why } => write!(f, "{field}: {why}"),
             NotDecided::NoRules => f.write_str("no rate limit configuration loaded"),
+            NotDecided::Shed => f.write_str("overloaded: this check was shed"),
             NotDecided::Store(undecided) => undecided.fmt(f),
         }
     }
@@ -148,7 +152,8 @@ impl From<NotDecided> for Status {
             details.add_bad_request_violation(field.as_ref(), why.as_ref());
         }
         if code == Code::Overloaded {
-            details.add_quota_failure_violation("store", error.to_string());
+            let subject = if error == NotDecided::Shed { "server" } else { "store" };
+            details.add_quota_failure_violation(subject, error.to_string());
         }
         let mut metadata = MetadataMap::new();
         if let Some(pause) = code.retry_after() {
@@ -171,6 +176,14 @@ mod tests {
             assert_ne!(code.grpc(), tonic::Code::Unknown);
             assert!((400..600).contains(&code.http()) && code.http() != 429, "{code:?}");
         }
+    }
+
+    #[test]
+    fn a_shed_check_is_told_when_to_come_again() {
+        let status = Status::from(NotDecided::Shed);
+        assert_eq!(status.code(), tonic::Code::ResourceExhausted);
+        assert_eq!(status.get_details_retry_info().unwrap().retry_delay, Some(OVERLOAD_PAUSE));
+        assert_eq!(status.metadata().get(PUSHBACK).unwrap(), "100");
     }
 
     #[test]

@@ -85,6 +85,15 @@ pub(super) fn plain(bytes: &[u8]) -> Option<Plain<'_>> {
     (usual && largest <= i64::MAX as u64).then_some(plain)
 }
 
+/// The number of a `CheckRequest`'s criticality; 0 if it has none or cannot be read.
+pub(super) fn criticality(check: &[u8]) -> i32 {
+    let number = |field| match field {
+        Some((7, Value::Number(number))) => i32::try_from(number).ok(),
+        _ => None,
+    };
+    Fields(check).filter_map(number).last().unwrap_or_default()
+}
+
 /// A `google.protobuf.Duration` that is not negative.
 fn duration(bytes: &[u8]) -> Option<Span> {
     let (mut seconds, mut nanos) = (0, 0);

@@ -98,6 +98,10 @@ impl<S: Stream<Item = Result<Bytes, Status>> + Unpin> Answers<S> {
                 answers.told(id, Err(&NotDecided::field("check", "must be set")));
                 continue;
             };
+            if self.service.sheds(check) {
+                answers.told(id, Err(&NotDecided::Shed));
+                continue;
+            }
             if self.service.answer_now(check, now, |told| answers.decided(id, told)) {
                 continue;
             }

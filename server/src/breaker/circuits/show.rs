@@ -61,7 +61,7 @@ impl Circuits {
     }
 
     /// What metrics show.
-    pub(in crate::breaker) fn sums(&self, now: Time) -> Sums {
+    pub(in crate::breaker) fn sums(&self) -> Sums {
         let mut sums = Sums::default();
         for shard in &self.shards {
             for entry in lock(shard).circuits.values() {
@@ -69,7 +69,7 @@ impl Circuits {
                 let place = STATES.iter().position(|(known, _)| *known == state);
                 sums.states[place.unwrap_or_default()] += 1;
                 sums.listening += entry.listeners().count() as u64;
-                sums.counted.add(&entry.circuit.snapshot(now).totals);
+                sums.counted.add(&entry.circuit.totals());
             }
         }
         sums

@@ -5,7 +5,7 @@ use super::listen::Grpc;
 use super::origin::{Origin, Origins};
 use super::problem::Problem;
 use super::text::Host;
-use super::{Rules, Settings, breaker, redis};
+use super::{Rules, Settings, breaker, overload, redis};
 
 /// Everything that is wrong with settings whose values are sound one by one.
 pub(super) fn problems(settings: &Settings, origins: &Origins) -> Vec<Problem> {
@@ -13,6 +13,7 @@ pub(super) fn problems(settings: &Settings, origins: &Origins) -> Vec<Problem> {
     problems.extend(redis::problems(&settings.store, origins));
     problems.extend(breaker::problems(&settings.breaker, &settings.peers, origins));
     problems.extend(keepalive(&settings.grpc, origins));
+    problems.extend(overload::problems(&settings.overload, origins));
     problems.extend(shared_ports(settings, origins));
     problems.extend(mappings(&settings.auth, origins));
     problems

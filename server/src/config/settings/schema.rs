@@ -121,6 +121,8 @@ pub(super) const FIELDS: &[Field] = &[
     field("metrics.response_time_as_milliseconds", Allowed::Switch),
     field("mode.quota", Allowed::Switch),
     field("mode.shadow", Allowed::Switch),
+    field("overload.queue_delay", Allowed::Duration),
+    field("overload.report_interval", Allowed::Duration),
     field("peers.advertise", Allowed::Form("host:port or nothing")),
     field("peers.token", Allowed::Secret),
     field("response.dynamic_metadata", Allowed::Switch),

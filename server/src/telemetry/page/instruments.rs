@@ -9,7 +9,7 @@ use opentelemetry::metrics::{AsyncInstrument, Meter, MeterProvider};
 use opentelemetry::{KeyValue, Value};
 use opentelemetry_sdk::metrics::SdkMeterProvider;
 
-use super::{breakers, leases, remote};
+use super::{breakers, leases, overload, remote};
 use crate::store::Usage;
 use crate::telemetry::metrics::{Authorities, Counts};
 
@@ -124,7 +124,8 @@ const ALL: [Shown; 17] = [
 /// Registers every instrument with `provider`.
 pub(super) fn register(provider: &SdkMeterProvider, counts: &Arc<Counts>) {
     let meter = provider.meter("tollgate");
-    for shown in ALL.into_iter().chain(leases::ALL).chain(remote::ALL).chain(breakers::ALL) {
+    let all = ALL.into_iter().chain(leases::ALL).chain(remote::ALL).chain(breakers::ALL);
+    for shown in all.chain(overload::ALL) {
         shown.register(&meter, counts.clone());
     }
 }

@@ -217,6 +217,8 @@ pub struct Snapshot {
     pub attempt: u32,
     /// Outcomes in the long window, after the caps.
     pub window: Evidence,
+    /// Of them, slow ones, after the same caps.
+    pub slow: u64,
     /// Permits out, unreported and alive.
     pub permits_out: u32,
     /// Good and bad probes of the round.

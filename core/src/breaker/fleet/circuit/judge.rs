@@ -31,6 +31,12 @@ impl View<'_> {
         self.tally(self.grid.window_from(self.now), |sums| sums.failures, self.settings.failure_rate)
     }
 
+    /// Slow calls over the long window.
+    pub(super) fn slow_in_window(&self) -> u64 {
+        let threshold = self.settings.slow_rate.unwrap_or(self.settings.failure_rate);
+        self.tally(self.grid.window_from(self.now), |sums| sums.slow, threshold).bad
+    }
+
     /// Why the circuit should open, if it should.
     pub(super) fn trip(&self) -> Option<Reason> {
         let volume = self.settings.min_volume;

@@ -2,7 +2,7 @@
 
 use super::super::wire::{Directive, FleetState, ReporterId};
 use super::Circuit;
-use super::event::Snapshot;
+use super::event::{Snapshot, Totals};
 use super::judge::View;
 use super::phase::Phase;
 use crate::time::{Span, Time};
@@ -65,8 +65,7 @@ impl Circuit {
             Phase::HalfOpen(round) => (round.out(), round.results()),
             _ => (0, (0, 0)),
         };
-        let mut totals = self.totals;
-        totals.reporters_forgotten = self.reporters.forgotten();
+        let view = View { now, ..self.view() };
         Snapshot {
             state: self.state(),
             epoch: self.epoch,
@@ -77,14 +76,21 @@ impl Circuit {
             admit: self.phase.admit(),
             remaining: self.remaining() - (now - self.now),
             attempt: self.attempt,
-            window: View { now, ..self.view() }.over_window().into(),
+            window: view.over_window().into(),
+            slow: view.slow_in_window(),
             permits_out,
             probes,
             reporters: self.reporters.len(),
             median: self.typical.median(),
             set: self.set.clone(),
-            totals,
+            totals: self.totals(),
         }
+    }
+
+    /// What it has counted since it began: a part of [`Circuit::snapshot`] that costs little.
+    #[must_use]
+    pub fn totals(&self) -> Totals {
+        Totals { reporters_forgotten: self.reporters.forgotten(), ..self.totals }
     }
 
     /// How long a directive holds.

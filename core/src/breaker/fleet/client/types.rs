@@ -25,6 +25,14 @@ pub struct Ticket {
     pub(super) permit: Option<PermitId>,
 }
 
+impl Ticket {
+    /// For what goes wrong with a call after its probe has been recorded: an outcome like any other.
+    #[must_use]
+    pub const fn after_probe(self) -> Ticket {
+        Ticket { permit: None, ..self }
+    }
+}
+
 /// May a call go on?
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum FleetVerdict {

@@ -1,5 +1,7 @@
 //! What a circuit guards, and which circuits a configuration means.
 
+use std::fmt;
+
 /// Longest part of a key, in bytes.
 const LONGEST_PART: usize = 512;
 
@@ -27,6 +29,22 @@ impl CircuitKey {
     pub(super) fn fits(&self) -> bool {
         let parts = [Some(&self.namespace), Some(&self.target), self.shard.as_ref(), self.operation.as_ref()];
         parts.into_iter().flatten().all(|part| part.len() <= LONGEST_PART)
+    }
+}
+
+/// The parts of a key (namespace, target, shard, operation; the latter two may be empty) as people read them:
+/// `namespace/target[/shard[/operation]]`.
+#[derive(Clone, Copy, Debug)]
+pub struct KeyPath<'k>(pub [&'k str; 4]);
+
+impl fmt::Display for KeyPath<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [namespace, target, shard, operation] = self.0;
+        write!(f, "{namespace}/{target}")?;
+        if !shard.is_empty() || !operation.is_empty() {
+            write!(f, "/{shard}")?;
+        }
+        if operation.is_empty() { Ok(()) } else { write!(f, "/{operation}") }
     }
 }
 
@@ -80,6 +98,18 @@ impl KeyPattern {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn people_read_a_key_as_a_path() {
+        for (parts, path) in [
+            (["n", "t", "", ""], "n/t"),
+            (["n", "t", "s", ""], "n/t/s"),
+            (["n", "t", "", "o"], "n/t//o"),
+            (["n", "t", "s", "o"], "n/t/s/o"),
+        ] {
+            assert_eq!(KeyPath(parts).to_string(), path);
+        }
+    }
 
     #[test]
     fn a_pattern_looks_at_every_part() {
