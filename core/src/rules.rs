@@ -6,6 +6,7 @@ mod key;
 mod matcher;
 mod plan;
 mod query;
+mod rollout;
 mod spec;
 mod wildcard;
 
@@ -15,6 +16,7 @@ pub use key::{Key, KeyBuilder, Layout, Shared};
 pub use matcher::{BuildError, Defaults, Matcher};
 pub use plan::{Hit, Plan, RuleRef};
 pub use query::{Descriptor, Entries, Override, Query};
+pub use rollout::{NoPercentage, Outside, Percentage, Rollout, RolloutSpec};
 pub use spec::{
     Accuracy, Charge, DescriptorSpec, DomainSpec, Metadata, OnFailure, Quota, RuleSpec, UNIT_NAMES, Unit,
 };
@@ -55,6 +57,8 @@ pub struct Rule {
     pub max_hold: Span,
     /// How the rule is named in the reference's metrics.
     pub metric: Metric,
+    /// Which keys the rule is enforced for; `None` is all of them.
+    pub rollout: Option<Rollout>,
 }
 
 /// Which request values appear in the reference's metric name of a rule.
@@ -97,6 +101,7 @@ impl Rule {
             accuracy: spec.accuracy,
             max_hold: spec.max_hold,
             metric: Metric::default(),
+            rollout: None,
         }
     }
 
@@ -105,6 +110,9 @@ impl Rule {
         if let Some(limit) = self.limit.take() {
             let (left, terms) = lease::divide(limit, self.accuracy);
             (self.limit, self.lease) = (Some(left), terms);
+        }
+        if let Some(twin) = self.rollout.as_mut().and_then(|rollout| rollout.shadow.as_mut()) {
+            twin.divide();
         }
     }
 

@@ -1,5 +1,6 @@
 //! The ways in: each adapter decodes a request, lets the engine decide, and encodes the decision.
 
+mod bounded;
 pub mod headers;
 pub mod http;
 pub mod native;
@@ -20,12 +21,19 @@ pub enum Invalid {
     NoDescriptors,
     /// No set of rules has been loaded yet.
     NoRules,
-    /// More descriptors than one request may have.
+    /// More descriptors, or entries of all of them, than one request may have.
     TooMany {
+        /// Of what.
+        what: &'static str,
         /// How many.
-        descriptors: usize,
+        found: usize,
         /// The most.
         most: usize,
+    },
+    /// The caller has no identity to which the domain is bound.
+    Forbidden {
+        /// The domain.
+        domain: String,
     },
     /// A limit in the request has a unit that is none.
     Unit {
@@ -63,8 +71,14 @@ impl fmt::Display for Invalid {
             Invalid::EmptyDomain => f.write_str("rate limit domain must not be empty"),
             Invalid::NoDescriptors => f.write_str("rate limit descriptor list must not be empty"),
             Invalid::NoRules => f.write_str("no rate limit configuration loaded"),
-            Invalid::TooMany { descriptors, most } => {
-                write!(f, "rate limit descriptor list has {descriptors} items, more than {most}")
+            Invalid::TooMany { what: "descriptors", found, most } => {
+                write!(f, "rate limit descriptor list has {found} items, more than {most}")
+            }
+            Invalid::TooMany { what, found, most } => {
+                write!(f, "rate limit descriptor list has {found} {what}, more than {most}")
+            }
+            Invalid::Forbidden { domain } => {
+                write!(f, "domain {domain:?} is not bound to an identity of this caller")
             }
             Invalid::Unit { descriptor, unit } => {
                 write!(f, "invalid rate limit unit {unit} in the limit of descriptor {descriptor}")

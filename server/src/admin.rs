@@ -20,7 +20,7 @@ use tokio::time::Instant;
 pub use self::circuits::CircuitsPage;
 pub(crate) use self::writes::Denied;
 pub use self::writes::Writes;
-pub(crate) use self::writes::same;
+pub(crate) use self::writes::{bearer, same, vouch};
 use crate::config::watch::ConfigState;
 use crate::engine::Engine;
 use crate::store::Store;

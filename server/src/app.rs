@@ -5,13 +5,13 @@ mod listeners;
 mod native;
 mod options;
 mod overload;
+mod security;
 mod serving;
 mod store;
 
 use std::future::Future;
 use std::sync::Arc;
 
-use axum::Router;
 use tokio::sync::mpsc::Receiver;
 use tokio_util::sync::CancellationToken;
 use tollgate_core::rules::Defaults;
@@ -20,6 +20,7 @@ use tonic_health::server::{HealthReporter, HealthService};
 
 pub use self::listeners::Listeners;
 use self::options::{metric_options, worker_count};
+use self::security::Security;
 use self::serving::Serving;
 use self::store::Stores;
 use crate::admin::{self, Admin, Writes};
@@ -32,7 +33,7 @@ use crate::engine::Engine;
 use crate::health::Health;
 use crate::telemetry::log::LogHandle;
 use crate::telemetry::metrics::Metrics;
-use crate::transport::Listener;
+use crate::telemetry::panics;
 
 type GrpcHealth = HealthServer<HealthService>;
 
@@ -64,7 +65,9 @@ impl App {
 /// What is needed at the start cannot be had. Once it serves, it does not fail.
 pub async fn run(app: App, shutdown: impl Future<Output = ()>) -> anyhow::Result<()> {
     let App { effective, listeners, clock, log, reload } = app;
+    panics::watch();
     let settings = effective.settings.clone();
+    let security = Security::of(&settings)?;
     let parts = Parts::build(&effective, clock)?;
     let background = CancellationToken::new();
     parts.stores.meet(&settings.store.redis, &parts.health).await?;
@@ -79,15 +82,16 @@ pub async fn run(app: App, shutdown: impl Future<Output = ()>) -> anyhow::Result
 
     let overload = overload::watched(&settings, &parts)?;
     spawn(&background, overload::spare(settings.overload, overload.clone(), breakers.clone()));
-    let serving = Serving::start(&settings, &parts, &breakers, &overload)?;
+    let serving = Serving::start(&settings, &parts, &breakers, (&overload, &security.guard))?;
+    security.watch(&background, &parts.metrics, serving.refusals());
     tracing::info!("{}", parts.stores.describe());
     listeners::announce(&settings, &listeners)?;
     let writes = Writes::with(settings.admin.token.reveal());
     let admin = admin::routes(parts.admin(log, writes, &breakers));
-    spawn_web(&background, listeners.admin, admin)?;
+    security.serve_admin(&settings, &background, listeners.admin, admin);
     if let Some(listener) = listeners.metrics {
         let page = admin::metrics_routes(parts.metrics.clone(), &settings.metrics.prometheus_path);
-        spawn_web(&background, listener, page)?;
+        security.serve_metrics(&settings, &background, listener, page);
     }
     let accepting = serving.accept(listeners.grpc, listeners.http);
 
@@ -170,17 +174,15 @@ impl Parts {
     }
 }
 
+/// Runs `work` until it ends or `until` is cancelled. If it panics, whatever it did is not done any more, and that is
+/// said; the panic itself is logged and counted where it happens.
 fn spawn(until: &CancellationToken, work: impl Future<Output = ()> + Send + 'static) {
     let until = until.clone();
-    tokio::spawn(async move { until.run_until_cancelled(work).await });
-}
-
-fn spawn_web(until: &CancellationToken, listener: Listener, routes: Router) -> anyhow::Result<()> {
-    let Listener::Tcp(listener) = listener else { anyhow::bail!("the admin port has to be a TCP port") };
-    spawn(until, async move {
-        if let Err(error) = axum::serve(listener, routes).await {
-            tracing::error!(%error, "the admin port has failed");
+    let name = std::any::type_name_of_val(&work);
+    let work = tokio::spawn(async move { until.run_until_cancelled(work).await });
+    tokio::spawn(async move {
+        if work.await.is_err_and(|error| error.is_panic()) {
+            tracing::error!(task = name, "a background task has panicked and does not run any more");
         }
     });
-    Ok(())
 }

@@ -22,6 +22,7 @@ mod policy;
 mod relay;
 mod service;
 mod sessions;
+mod tls;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -47,6 +48,7 @@ pub use self::policy::Policy;
 use self::relay::Links;
 pub use self::service::BreakerService;
 use self::sessions::{At, Session, Sessions};
+pub use self::tls::PeerTls;
 use crate::admin::Writes;
 use crate::clock::{Clock, Steady};
 use crate::store::redis::RedisStore;
@@ -66,6 +68,8 @@ pub struct BreakerOptions {
     pub max_keys_per_client: usize,
     /// Who may force circuits.
     pub writes: Writes,
+    /// How the other servers are called; `None`: in clear text.
+    pub tls: Option<PeerTls>,
     /// What servers of one fleet show to each other; empty: there are no others.
     pub token: String,
     /// This server.
@@ -83,6 +87,7 @@ pub struct Breakers {
     me: Member,
     token: String,
     writes: Writes,
+    tls: Option<PeerTls>,
     store: Option<Arc<RedisStore>>,
     max_keys: usize,
     counts: Arc<Counts>,
@@ -103,7 +108,8 @@ impl Breakers {
     /// # Errors
     /// The token is no header value.
     pub fn new(options: BreakerOptions, clock: &dyn Clock) -> anyhow::Result<Arc<Breakers>> {
-        let BreakerOptions { policy, max_circuits, max_keys_per_client, writes, token, me, store } = options;
+        let BreakerOptions { policy, max_circuits, max_keys_per_client, writes, tls, token, me, store } =
+            options;
         let clock = Steady::new(clock.now());
         let counts = Arc::new(Counts::default());
         Ok(Arc::new(Breakers {
@@ -114,6 +120,7 @@ impl Breakers {
             me,
             token,
             writes,
+            tls,
             store,
             max_keys: max_keys_per_client,
             counts,

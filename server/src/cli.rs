@@ -1,15 +1,19 @@
 //! The command line: what can be typed. What the commands do is elsewhere.
 
+mod tools;
+
 use std::path::PathBuf;
 use std::str::FromStr;
 
 use clap::{Args, Parser, Subcommand};
 
+pub use self::tools::{Format, ReplayArgs, TestArgs, TestFormat};
 use crate::config::settings::Flags;
+use crate::version::VERSION;
 
 /// Distributed rate limiter, drop-in for envoyproxy/ratelimit.
 #[derive(Clone, Debug, Parser)]
-#[command(name = "tollgate", version, args_conflicts_with_subcommands = true)]
+#[command(name = "tollgate", version = VERSION, args_conflicts_with_subcommands = true)]
 pub struct Cli {
     #[command(subcommand)]
     command: Option<Command>,
@@ -36,6 +40,31 @@ pub enum Command {
     Explain(ExplainArgs),
     /// Print the settings in effect, and who set each
     Config(SettingsArgs),
+    /// Ask a running server whether it serves: an exit code
+    Health(HealthArgs),
+    /// Run files of requests with the decisions they should get, on a virtual clock
+    Test(TestArgs),
+    /// Decide the requests of a traffic log again: by the rules in force and by proposed ones
+    Replay(ReplayArgs),
+    /// Print the JSON Schema of rules files, for editors
+    Schema,
+}
+
+/// Flags of `health`.
+#[derive(Args, Clone, Debug, Eq, PartialEq)]
+pub struct HealthArgs {
+    /// Where the server's gRPC port is, HOST:PORT or unix:PATH [default: grpc.host and grpc.port of the settings]
+    #[arg(long, value_name = "ADDRESS")]
+    pub addr: Option<String>,
+    /// gRPC service to ask about; "" serves as long as the process lives
+    #[arg(long, value_name = "NAME", default_value = "ratelimit")]
+    pub service: String,
+    /// Longest time for the answer
+    #[arg(long, value_name = "DURATION", default_value = "3s")]
+    pub timeout: String,
+    /// How the server is set up
+    #[command(flatten)]
+    pub settings: SettingsArgs,
 }
 
 /// Flags that set settings: of `serve` and `config`. All values are texts, so that everything that is wrong is
@@ -113,6 +142,9 @@ pub struct CheckArgs {
     /// Read only *.yaml and *.yml
     #[arg(long)]
     pub ignore_non_yaml: bool,
+    /// How problems are shown
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    pub format: Format,
 }
 
 /// Flags of `explain`.

@@ -1,8 +1,13 @@
 //! What each command of the command line does.
 
 mod check;
+mod dry_run;
 mod explain;
+mod health;
+mod replay;
+mod schema;
 mod serve;
+mod test;
 
 use std::io::Write as _;
 use std::process::ExitCode;
@@ -21,6 +26,10 @@ pub fn execute(command: Command) -> ExitCode {
         Command::Check(args) => check::check(&args),
         Command::Explain(args) => explain::explain(&args),
         Command::Config(args) => config(&args),
+        Command::Health(args) => health::health(&args),
+        Command::Test(args) => test::test(&args),
+        Command::Replay(args) => replay::replay(&args),
+        Command::Schema => schema::schema(),
     }
 }
 

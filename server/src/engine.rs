@@ -165,9 +165,17 @@ impl Engine {
         query: &Query<'_>,
         manner: Manner<'_>,
     ) -> Option<Result<Decision<'m>, Undecided>> {
-        if !query.waits_itself {
-            return None;
-        }
+        if query.waits_itself { self.decide_unheld(rules, query, manner) } else { None }
+    }
+
+    /// Decides any request at once, without holding its caller back: the caller sees to [`Decision::wait`].
+    /// `None` as with [`Engine::decide_now`].
+    pub fn decide_unheld<'m>(
+        &'m self,
+        rules: &'m Ruleset,
+        query: &Query<'_>,
+        manner: Manner<'_>,
+    ) -> Option<Result<Decision<'m>, Undecided>> {
         let now = manner.now.unwrap_or_else(|| self.clock.now());
         let plan = rules.matcher().plan(query);
         let id = manner.id.map(|id| question(id, plan.hits()));

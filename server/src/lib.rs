@@ -2,6 +2,7 @@
 //!
 //! [`run`] is the whole of it; `main.rs` only reads the command line. ARCHITECTURE.md has the map.
 
+pub mod access;
 pub mod adapter;
 pub mod admin;
 pub mod app;
@@ -17,5 +18,6 @@ pub mod overload;
 pub mod store;
 pub mod telemetry;
 pub mod transport;
+pub mod version;
 
 pub use app::{App, Listeners, run};

@@ -4,4 +4,5 @@ pub mod log;
 pub mod meter;
 pub mod metrics;
 pub mod page;
+pub mod panics;
 pub mod reference;

@@ -4,9 +4,12 @@ pub mod authority;
 mod connection;
 mod grpc;
 mod listen;
+pub mod tls;
+mod web;
 mod workers;
 
-pub use self::connection::{ConnectionLimits, Services, Warm};
+pub use self::connection::{ConnectionLimits, Guard, Services, Warm};
 pub use self::grpc::GrpcService;
 pub use self::listen::{Bound, Listener, Protocol, accept};
-pub use self::workers::Workers;
+pub use self::web::{Web, serve_web};
+pub use self::workers::{Refusals, Workers};

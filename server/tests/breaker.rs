@@ -17,5 +17,7 @@ mod lifecycle;
 mod people;
 #[path = "breaker/refusals.rs"]
 mod refusals;
+#[path = "breaker/secure.rs"]
+mod secure;
 #[path = "breaker/world.rs"]
 mod world;

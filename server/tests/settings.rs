@@ -18,6 +18,8 @@ mod redis_variables;
 mod reference;
 #[path = "settings/reference_refusals.rs"]
 mod reference_refusals;
+#[path = "settings/tls.rs"]
+mod tls;
 
 use tollgate_server::config::settings::{Effective, Environment, Flags, load};
 

@@ -9,6 +9,7 @@ use super::explain::MatchedBy;
 use super::key::{Key, KeyBuilder, Layout, Shared};
 use super::plan::{Asked, Plan, Slot};
 use super::query::{Descriptor, Override, Query};
+use super::rollout::Rollout;
 use super::spec::{Accuracy, Charge, DescriptorSpec, DomainSpec, OnFailure};
 use super::wildcard::Wildcards;
 use super::{Metric, MetricLevel, Rule};
@@ -227,6 +228,7 @@ impl Matcher {
             accuracy: Accuracy::Auto,
             max_hold: Span::ZERO,
             metric: Metric::default(),
+            rollout: None,
         };
         (Box::new(rule), key)
     }
@@ -339,16 +341,15 @@ impl Node {
         rules: &mut Vec<Rule>,
     ) -> Result<Node, BuildError> {
         let shares = spec.share_threshold && composite.contains('*');
-        let DescriptorSpec { rule, shadow, alternative, detailed_metric, metadata, descriptors, .. } = spec;
+        let DescriptorSpec {
+            rule, shadow, alternative, detailed_metric, metadata, rollout, descriptors, ..
+        } = spec;
         let rule = rule.map(|rule| {
             let metric = Metric { detailed: detailed_metric, levels: trail.levels.clone().into() };
-            rules.push(Rule {
-                shadow,
-                alternative,
-                metadata,
-                metric,
-                ..Rule::of(rule, rules.len(), &trail.text)
-            });
+            let of = Rule::of(rule, rules.len(), &trail.text);
+            let mut rule = Rule { shadow, alternative, metadata, metric, ..of };
+            rule.rollout = rollout.map(|rollout| Rollout::of(rollout, &rule));
+            rules.push(rule);
             rules.len() - 1
         });
         let children = Level::build(descriptors, trail, rules)?;

@@ -111,6 +111,10 @@ impl<'m> Plan<'m> {
     }
 
     pub(super) fn charge_rule(&mut self, rule: &'m Rule, key: Key, asked: Asked<'_, '_>) {
+        let Some(rule) = rule.rolled_out(key.as_bytes()) else {
+            self.slots.push(Slot::Unmatched);
+            return;
+        };
         self.any_replaces |= !rule.replaces.is_empty();
         if rule.limit.is_none() {
             self.slots.push(Slot::Unlimited(rule));

@@ -1,5 +1,6 @@
 //! What a rules file says, already parsed and checked: the input of [`Matcher::build`](super::Matcher::build).
 
+use super::rollout::RolloutSpec;
 use crate::limit::{CalendarUnit, Limit};
 use crate::time::Span;
 
@@ -40,6 +41,8 @@ pub struct DescriptorSpec {
     pub value_to_metric: bool,
     /// `metadata`
     pub metadata: Option<Metadata>,
+    /// `rollout` and `rollout_outside`; `None` enforces the rule for every key.
+    pub rollout: Option<RolloutSpec>,
     /// Children in file order.
     pub descriptors: Vec<DescriptorSpec>,
 }

@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt as _, TryStreamExt as _};
+use http::Extensions;
 use prost::Message as _;
 use tollgate_core::time::Time;
 use tollgate_proto::tollgate::v1 as wire;
@@ -29,6 +30,7 @@ pub use self::server::{Leaving, NativeServer};
 use self::stream::Answers;
 use self::write::Told;
 use super::rls::deadline;
+use crate::access::Scope;
 use crate::engine::{Engine, Manner};
 use crate::overload::Gate;
 use crate::telemetry::metrics::{Answered, Api, ErrorKind};
@@ -39,19 +41,37 @@ pub struct NativeService {
     engine: Arc<Engine>,
     leases: Leases,
     gate: Gate,
+    /// The domains of whoever has the stream that this serves; `None`: all, or each call says.
+    scope: Option<Scope>,
 }
 
 impl NativeService {
     /// A service that asks `engine`, whose limits `leases` are on.
     #[must_use]
     pub fn new(engine: Arc<Engine>, leases: Leases) -> NativeService {
-        NativeService { engine, leases, gate: Gate::default() }
+        NativeService { engine, leases, gate: Gate::default(), scope: None }
     }
 
     /// The same on a worker whose `gate` sheds checks.
     #[must_use]
     pub fn behind(self, gate: Gate) -> NativeService {
         NativeService { gate, ..self }
+    }
+
+    /// The same for the stream of a caller who may ask about the domains of `scope` alone.
+    #[must_use]
+    fn within(mut self, scope: Option<Scope>) -> NativeService {
+        self.scope = scope;
+        self
+    }
+
+    /// Refuses, and counts, a request about a `domain` that is not its sender's.
+    pub(super) fn permit(&self, extensions: &Extensions, domain: &str, api: Api) -> Result<(), NotDecided> {
+        let permitted = NotDecided::unless_permitted(extensions, domain);
+        if permitted.is_err() {
+            self.engine.metrics().request(api, Answered::Error(ErrorKind::Forbidden));
+        }
+        permitted
     }
 
     /// Answers one check whose caller waits at most `deadline`, and counts it.
@@ -64,9 +84,16 @@ impl NativeService {
         deadline: Option<Duration>,
         api: Api,
     ) -> Result<wire::CheckResponse, NotDecided> {
-        // those of a stream have passed the gate already
-        let shed = api != Api::CheckStream && !self.gate.admits(decode::class(request.criticality));
-        let answer = if shed { Err(NotDecided::Shed) } else { self.decide(request, deadline).await };
+        let answer = match &self.scope {
+            Some(scope) if !scope.permits(&request.domain) => {
+                Err(NotDecided::Forbidden { domain: request.domain.clone() })
+            }
+            // those of a stream have passed the gate already
+            _ if api != Api::CheckStream && !self.gate.admits(decode::class(request.criticality)) => {
+                Err(NotDecided::Shed)
+            }
+            _ => self.decide(request, deadline).await,
+        };
         self.engine.metrics().request(api, answered(&answer));
         answer
     }
@@ -84,6 +111,9 @@ impl NativeService {
     fn answer_now(&self, check: &[u8], now: Time, tell: impl FnOnce(Told<'_, '_>)) -> bool {
         let rules = self.engine.rules();
         let Some((plain, rules)) = read::plain(check).zip(rules.as_deref()) else { return false };
+        if self.scope.as_ref().is_some_and(|scope| !scope.permits(plain.query.domain)) {
+            return false;
+        }
         let manner = Manner { now: Some(now), answer_within: Some(plain.answer_within), id: None };
         let Some(Ok(decision)) = self.engine.decide_now(rules, &plain.query, manner) else { return false };
         let answered = if decision.allowed() { Answered::Ok } else { Answered::OverLimit };
@@ -114,6 +144,7 @@ impl RateLimiter for NativeService {
         request: Request<wire::CheckRequest>,
     ) -> Result<Response<wire::CheckResponse>, Status> {
         let deadline = deadline(request.metadata());
+        self.permit(request.extensions(), &request.get_ref().domain, Api::Check)?;
         let answer = self.answer(request.get_ref(), deadline, Api::Check).await;
         Ok(Response::new(answer?))
     }
@@ -123,9 +154,10 @@ impl RateLimiter for NativeService {
         request: Request<Streaming<wire::CheckStreamRequest>>,
     ) -> Result<Response<Self::CheckStreamStream>, Status> {
         let leaving = request.extensions().get::<Leaving>().cloned().unwrap_or_default();
+        let scope = Scope::of(request.extensions()).cloned();
         // for who serves the generated service; ours ([`NativeServer`]) never makes messages of the bytes
         let asked = request.into_inner().map_ok(|message| Bytes::from(message.encode_to_vec()));
-        let answers = Answers::new(self.clone(), asked, leaving.0).map(|message| {
+        let answers = Answers::new(self.clone().within(scope), asked, leaving.0).map(|message| {
             let decoded = wire::CheckStreamResponse::decode(&message?[..]);
             decoded.map_err(|error| Status::internal(error.to_string()))
         });
@@ -136,6 +168,7 @@ impl RateLimiter for NativeService {
         &self,
         request: Request<wire::LeaseRequest>,
     ) -> Result<Response<wire::LeaseResponse>, Status> {
+        self.permit(request.extensions(), &request.get_ref().domain, Api::Lease)?;
         let answer = self.leases.lease(request.get_ref(), deadline(request.metadata())).await;
         let result = match &answer {
             Ok(response) if response.granted > 0 => Answered::Ok,
@@ -150,6 +183,7 @@ impl RateLimiter for NativeService {
         &self,
         request: Request<wire::ReturnLeaseRequest>,
     ) -> Result<Response<wire::ReturnLeaseResponse>, Status> {
+        self.permit(request.extensions(), &request.get_ref().domain, Api::Lease)?;
         let answer = self.leases.return_lease(request.get_ref(), deadline(request.metadata())).await;
         Ok(Response::new(answer?))
     }
@@ -169,6 +203,7 @@ const fn kind(error: &NotDecided) -> ErrorKind {
         NotDecided::Store(_) => ErrorKind::Store,
         NotDecided::NoRules | NotDecided::Shed => ErrorKind::Service,
         NotDecided::Field { .. } => ErrorKind::Malformed,
+        NotDecided::Forbidden { .. } => ErrorKind::Forbidden,
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod decode;
 mod encode;
+mod server;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,8 +16,10 @@ use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status};
 
 pub use self::encode::Metadata;
+pub use self::server::RlsServer;
 use super::Invalid;
 use super::headers::ResponseHeaders;
+use crate::access;
 use crate::engine::Engine;
 use crate::telemetry::metrics::{Answered, Api, ErrorKind};
 
@@ -73,14 +76,28 @@ impl RateLimitService for RlsService {
         let metrics = self.engine.metrics();
         let began = metrics.wants_response_time().then(tokio::time::Instant::now);
         let deadline = deadline(request.metadata());
-        let answer = self.answer(request.get_ref(), deadline).await;
+        let answer = match permitted(request.extensions(), &request.get_ref().domain) {
+            Ok(()) => self.answer(request.get_ref(), deadline).await,
+            Err(forbidden) => Err(forbidden),
+        };
         metrics.request(Api::Rls, answered(&answer));
         if let Some(began) = began {
             metrics.response_time(began.elapsed());
         }
         // the reference returns plain errors, which gRPC calls UNKNOWN
-        answer.map(Response::new).map_err(|invalid| Status::unknown(invalid.to_string()))
+        answer.map(Response::new).map_err(|invalid| match invalid {
+            Invalid::Forbidden { .. } => Status::permission_denied(invalid.to_string()),
+            _ => Status::unknown(invalid.to_string()),
+        })
     }
+}
+
+/// Whether whoever sent a request with `extensions` may ask about `domain`.
+pub(super) fn permitted(extensions: &http::Extensions, domain: &str) -> Result<(), Invalid> {
+    if access::permits(extensions, domain) {
+        return Ok(());
+    }
+    Err(Invalid::Forbidden { domain: domain.to_owned() })
 }
 
 /// How an answer is counted.
@@ -89,6 +106,7 @@ pub(super) fn answered(answer: &Result<wire::RateLimitResponse, Invalid>) -> Ans
         Ok(response) if response.overall_code == i32::from(Code::OverLimit) => Answered::OverLimit,
         Ok(_) => Answered::Ok,
         Err(Invalid::Undecided(_)) => Answered::Error(ErrorKind::Store),
+        Err(Invalid::Forbidden { .. }) => Answered::Error(ErrorKind::Forbidden),
         Err(_) => Answered::Error(ErrorKind::Service),
     }
 }

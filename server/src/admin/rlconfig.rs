@@ -67,6 +67,7 @@ fn extras(rule: &Rule) -> Vec<(&'static str, String)> {
     add("max_hold", !rule.max_hold.is_zero(), &rule.max_hold);
     add("accuracy", rule.accuracy != Accuracy::Auto, &accuracy(rule.accuracy));
     add("on_failure", rule.on_failure != OnFailure::Error, &on_failure(rule.on_failure));
+    extras.extend(rule.rollout.as_ref().map(|rollout| ("rollout", rollout.share().to_string())));
     extras
 }
 
@@ -151,6 +152,7 @@ mod tests {
             accuracy: Accuracy::Auto,
             max_hold: Span::ZERO,
             metric: Metric::default(),
+            rollout: None,
         }
     }
 

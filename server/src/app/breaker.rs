@@ -41,6 +41,7 @@ pub(super) async fn build(
         max_keys_per_client: settings.breaker.max_keys_per_client as usize,
         writes: Writes::with(settings.admin.token.reveal()),
         token: token.to_owned(),
+        tls: if token.is_empty() { None } else { super::security::peers(settings)? },
         me: Member { name, incarnation: clock.now().as_micros(), address },
         store,
     };

@@ -49,7 +49,14 @@ pub(super) fn connection_limits(settings: &Settings) -> ConnectionLimits {
         stream_window: grpc.initial_stream_window_bytes,
         connection_window: grpc.initial_connection_window_bytes,
         head_timeout: unless_zero(settings.http.timeout),
+        max_grpc: at_most(grpc.max_connections),
+        max_http: at_most(settings.http.max_connections),
     }
+}
+
+/// Zero is no bound.
+fn at_most(count: u32) -> Option<usize> {
+    (count > 0).then_some(count as usize)
 }
 
 /// Zero switches a time off.

@@ -19,7 +19,7 @@ use crate::config::settings::{self, Settings};
 use crate::overload::Overload;
 use crate::telemetry::metrics::{Authorities, Metrics};
 use crate::transport::authority;
-use crate::transport::{GrpcService, Listener, Protocol, Services, Workers, accept};
+use crate::transport::{GrpcService, Guard, Listener, Protocol, Refusals, Services, Workers, accept};
 
 /// The workers and what makes them leave.
 pub(super) struct Serving {
@@ -35,7 +35,7 @@ impl Serving {
         settings: &Settings,
         parts: &Parts,
         breakers: &Arc<Breakers>,
-        overload: &Overload,
+        (overload, guard): (&Overload, &Guard),
     ) -> anyhow::Result<Serving> {
         let drain = CancellationToken::new();
         let others = Routes::new(parts.health_service.clone())
@@ -49,18 +49,24 @@ impl Serving {
         let authorities = watched_authorities(&parts.metrics);
         let services = || {
             let rls = RlsService::new(parts.engine.clone(), rls.clone());
+            let gate = overload.gate();
+            let native = native.clone().behind(gate.clone());
             let max_message_bytes = settings.grpc.max_message_bytes as usize;
             let grpc = GrpcService::new(rls.clone(), native.clone(), max_message_bytes, others.clone());
             let (authorities, metrics) = (authorities.clone(), parts.metrics.clone());
-            let gate = overload.gate();
             let warm = beside(&gate, parts.stores.clone().warm());
-            let native = native.clone().behind(gate);
-            Services { grpc, http: http.routes(parts, rls, native.clone()), authorities, metrics, warm }
+            let (http, guard) = (http.routes(parts, rls, native.clone()), guard.clone());
+            Services { grpc, http, authorities, metrics, warm, guard }
         };
         let limits = connection_limits(settings);
         let workers =
             Workers::start(worker_count(settings), services, &limits, &drain, settings.shutdown.grace)?;
         Ok(Serving { workers: Arc::new(workers), stop_accepting: CancellationToken::new(), drain })
+    }
+
+    /// Connections that found no room.
+    pub(super) fn refusals(&self) -> Refusals {
+        self.workers.refusals()
     }
 
     pub(super) fn accept(&self, grpc: Listener, http: Listener) -> Accepting {

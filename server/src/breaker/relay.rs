@@ -19,6 +19,7 @@ use tonic::{Request, Status, Streaming};
 
 use super::Breakers;
 use super::members::Member;
+use super::tls::PeerTls;
 
 /// The header with the fleet's token.
 pub(super) const HEADER: &str = "x-tollgate-peer";
@@ -158,7 +159,7 @@ async fn follow(hub: Arc<Breakers>, member: Member, token: Token) {
     let (name, address) = (member.name.as_str(), member.address.as_str());
     let (mut pause, mut was_lost) = (FIRST, false);
     loop {
-        match timeout(2 * CONNECT, connect(&member, token.clone())).await {
+        match timeout(2 * CONNECT, connect(&member, token.clone(), hub.tls.clone())).await {
             Ok(Ok((up, answers))) => {
                 tracing::debug!(server = name, address, "the other server can be reached");
                 let began = Instant::now();
@@ -190,15 +191,25 @@ async fn follow(hub: Arc<Breakers>, member: Member, token: Token) {
     }
 }
 
-async fn connect(member: &Member, token: Token) -> anyhow::Result<(Up, Streaming<RelayResponse>)> {
-    let channel = Endpoint::from_shared(format!("http://{}", member.address))?
+async fn connect(
+    member: &Member,
+    token: Token,
+    tls: Option<PeerTls>,
+) -> anyhow::Result<(Up, Streaming<RelayResponse>)> {
+    let endpoint = Endpoint::from_shared(format!("http://{}", member.address))?
         .connect_timeout(CONNECT)
         .http2_keep_alive_interval(ALIVE)
         .keep_alive_timeout(ALIVE)
         .keep_alive_while_idle(true)
-        .tcp_nodelay(true)
-        .connect()
-        .await?;
+        .tcp_nodelay(true);
+    let channel = match tls {
+        None => endpoint.connect().await?,
+        Some(tls) => {
+            let address = member.address.clone();
+            let dial = tower::service_fn(move |_: http::Uri| tls.clone().connect(address.clone()));
+            endpoint.connect_with_connector(dial).await?
+        }
+    };
     let mut client = PeersClient::with_interceptor(channel, token);
     let (sender, mut messages) = channel_of_messages();
     let answers = client.relay(poll_fn(move |context| messages.poll_recv(context))).await;

@@ -111,6 +111,9 @@ fn terms(rule: &Rule) -> String {
     if rule.shadow {
         text.push_str(", shadow: counted, never enforced");
     }
+    if let Some(rollout) = &rule.rollout {
+        let _ = write!(text, ", enforced for {} of its keys", rollout.share());
+    }
     if rule.alternative {
         text.push_str(", quota: refuses only together with every other quota rule of the request");
     }

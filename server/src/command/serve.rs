@@ -1,6 +1,6 @@
 //! `tollgate serve`
 
-use std::process::ExitCode;
+use std::process::{ExitCode, exit};
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc::{Sender, channel};
@@ -10,6 +10,9 @@ use crate::app::{App, Listeners, run};
 use crate::cli::SettingsArgs;
 use crate::config::settings::Effective;
 use crate::telemetry::log::{self, LogHandle};
+
+/// Exit status of a server that has not finished its calls.
+const INTERRUPTED: i32 = 3;
 
 pub(super) fn serve(args: &SettingsArgs) -> ExitCode {
     let effective = match effective(args) {
@@ -58,7 +61,17 @@ impl Signals {
         })
     }
 
+    /// Waits for the first; the second one then ends the process at once.
     async fn wait(mut self) {
+        self.next().await;
+        tokio::spawn(async move {
+            self.next().await;
+            tracing::warn!("asked to stop again: open calls are cut off");
+            exit(INTERRUPTED);
+        });
+    }
+
+    async fn next(&mut self) {
         tokio::select! {
             _ = self.terminate.recv() => {}
             _ = self.interrupt.recv() => {}

@@ -9,6 +9,8 @@ mod lint;
 mod map;
 mod metadata;
 mod report;
+mod rollout;
+mod sense;
 
 use std::collections::HashMap;
 use std::fmt;

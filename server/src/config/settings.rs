@@ -4,6 +4,7 @@
 //! flags. [`load`] reads them all, reports everything that is wrong at once, and never reads the process
 //! environment itself. `server/config/tollgate.toml` lists every setting.
 
+mod access;
 mod auth;
 mod breaker;
 mod check;
@@ -26,9 +27,11 @@ mod schema;
 mod secret;
 mod store;
 mod text;
+mod tls;
 
 use serde::{Deserialize, Serialize};
 
+pub use access::{Access, Identity};
 pub use auth::{Auth, AuthEntry, AuthMapping, Source};
 pub use breaker::{Breaker, BreakerMode, CircuitRule, CompiledRule, Flaw, Peers, Thresholds};
 pub use environment::Environment;
@@ -47,6 +50,7 @@ pub use rules::{Rules, RulesLocation, Runtime};
 pub use secret::{Secret, SecretUrl};
 pub use store::{Denials, Memory, OnFull, Store, StoreKind};
 pub use text::{Address, HeaderName, Host};
+pub use tls::{ClientAuth, PeersTls, Tls, TlsVersion};
 
 /// All settings.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
@@ -80,6 +84,8 @@ pub struct Settings {
     pub log: Log,
     /// How a server leaves.
     pub shutdown: Shutdown,
+    /// Domains bound to identities.
+    pub access: Access,
 }
 
 /// The settings in effect.

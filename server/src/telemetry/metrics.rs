@@ -5,6 +5,7 @@ mod fallbacks;
 mod leases;
 mod meters;
 mod naming;
+mod ports;
 mod series;
 mod serving;
 mod split;
@@ -23,6 +24,7 @@ pub use self::leases::{LeaseResult, ReturnResult};
 pub use self::meters::Meters;
 use self::meters::Missed;
 pub(super) use self::meters::{Path, Registry};
+pub use self::ports::PortFigures;
 pub(super) use self::series::{Series, UnknownDomains};
 use self::serving::Unit;
 pub use self::serving::{Answered, Api, ConnectionKind, ErrorKind, Loaded, Open};
@@ -79,6 +81,7 @@ pub(super) struct Counts {
 pub(super) struct Watched {
     pub(super) store: OnceLock<Arc<dyn Store>>,
     pub(super) authorities: OnceLock<Box<dyn Fn() -> Authorities + Send + Sync>>,
+    pub(super) ports: OnceLock<Box<dyn Fn() -> [PortFigures; 3] + Send + Sync>>,
     pub(super) breakers: OnceLock<Box<dyn Fn() -> BreakerSeries + Send + Sync>>,
     pub(super) overload: OnceLock<Box<dyn Fn() -> OverloadFigures + Send + Sync>>,
 }
@@ -196,6 +199,11 @@ impl Metrics {
     /// Shows from now on what `read` says of authorities; the first one stays.
     pub fn watch_authorities(&self, read: impl Fn() -> Authorities + Send + Sync + 'static) {
         let _first_stays = self.counts.watched.authorities.set(Box::new(read));
+    }
+
+    /// Shows from now on what `read` says of the ports; the first one stays.
+    pub fn watch_ports(&self, read: impl Fn() -> [PortFigures; 3] + Send + Sync + 'static) {
+        let _first_stays = self.counts.watched.ports.set(Box::new(read));
     }
 
     /// Shows from now on what `read` says of circuits; the first one stays.

@@ -6,6 +6,7 @@ pub(super) mod family;
 mod instruments;
 mod leases;
 mod overload;
+mod ports;
 mod remote;
 mod rules;
 

@@ -6,17 +6,19 @@ use std::pin::Pin;
 use http::{HeaderMap, HeaderValue, Request, Response};
 use hyper::service::Service;
 use tokio_util::sync::CancellationToken;
-use tollgate_proto::envoy::service::ratelimit::v3::rate_limit_service_server::RateLimitServiceServer;
+use tonic::Status;
 use tonic::body::Body;
 use tonic::service::Routes;
 use tower::Service as _;
 
 use super::connection::{Body as Incoming, Never};
+use crate::access::Introduction;
 use crate::adapter::native::{Leaving, NativeServer, NativeService};
-use crate::adapter::rls::RlsService;
+use crate::adapter::rls::{RlsServer, RlsService};
 
 const RLS: &str = "/envoy.service.ratelimit.v3.RateLimitService/";
 const NATIVE: &str = "/tollgate.v1.RateLimiter/";
+const CIRCUITS: &str = "/tollgate.v1.CircuitBreakers/";
 const GRPC_STATUS: &str = "grpc-status";
 
 type Answer = Pin<Box<dyn Future<Output = Result<Response<Body>, Never>> + Send>>;
@@ -24,17 +26,24 @@ type Answer = Pin<Box<dyn Future<Output = Result<Response<Body>, Never>> + Send>
 /// Every gRPC service of this server, told apart by the path.
 #[derive(Clone)]
 pub struct GrpcService {
-    rls: RateLimitServiceServer<RlsService>,
+    rls: RlsServer,
     native: NativeServer,
     others: Routes,
     leaving: Leaving,
+    introduction: Option<Introduction>,
 }
 
 impl GrpcService {
-    /// The same for one connection, whose calls are told by `leaving` that it is about to be closed.
+    /// The same for one connection, whose calls are told by `leaving` that it is about to be closed, and carry
+    /// what is known of its peer.
     #[must_use]
-    pub(super) fn on(mut self, leaving: CancellationToken) -> GrpcService {
+    pub(super) fn on(
+        mut self,
+        leaving: CancellationToken,
+        introduction: Option<Introduction>,
+    ) -> GrpcService {
         self.leaving = Leaving(leaving);
+        self.introduction = introduction;
         self
     }
 
@@ -47,11 +56,9 @@ impl GrpcService {
         max_message_bytes: usize,
         others: Routes,
     ) -> GrpcService {
-        let rls = RateLimitServiceServer::new(rls)
-            .max_decoding_message_size(max_message_bytes)
-            .accept_compressed(tonic::codec::CompressionEncoding::Gzip);
+        let rls = RlsServer::new(rls, max_message_bytes);
         let native = NativeServer::new(native, max_message_bytes);
-        GrpcService { rls, native, others: others.prepare(), leaving: Leaving::default() }
+        GrpcService { rls, native, others: others.prepare(), leaving: Leaving::default(), introduction: None }
     }
 }
 
@@ -61,6 +68,14 @@ impl Service<Request<Incoming>> for GrpcService {
     type Future = Answer;
 
     fn call(&self, mut request: Request<Incoming>) -> Answer {
+        if let Some(introduction) = &self.introduction
+            && !introduction.mark(&mut request)
+            && request.uri().path().starts_with(CIRCUITS)
+        {
+            // circuits have no domain; they are for whoever has one
+            let refused = Status::permission_denied("this caller has no identity that the settings name");
+            return Box::pin(std::future::ready(Ok(refused.into_http())));
+        }
         if request.uri().path().starts_with(RLS) {
             let answer = self.rls.clone().call(request);
             return Box::pin(async move {

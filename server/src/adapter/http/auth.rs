@@ -7,7 +7,7 @@ use std::borrow::Cow;
 use std::net::IpAddr;
 
 use axum::extract::{Path, RawQuery, State};
-use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use axum::http::{Extensions, HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use tollgate_core::limit::Verdict;
 use tollgate_core::rules::{Decision, Descriptor, Entries, Query, Rule, told_remaining};
@@ -15,7 +15,7 @@ use tollgate_core::time::Span;
 
 use super::HttpState;
 use crate::adapter::headers::{retry_after, value};
-use crate::adapter::rls::patience;
+use crate::adapter::rls::{patience, permitted};
 use crate::config::settings::{AuthEntry, AuthMapping, Source};
 use crate::telemetry::metrics::{Answered, Api, ErrorKind};
 
@@ -26,8 +26,13 @@ pub(super) async fn auth(
     State(state): State<HttpState>,
     Path(domain): Path<String>,
     RawQuery(own_query): RawQuery,
+    extensions: Extensions,
     headers: HeaderMap,
 ) -> Response {
+    if let Err(forbidden) = permitted(&extensions, &domain) {
+        state.engine.metrics().request(Api::Auth, Answered::Error(ErrorKind::Forbidden));
+        return (StatusCode::FORBIDDEN, format!("{forbidden}\n")).into_response();
+    }
     let original = Original::read(&headers);
     let own_query = own_query.unwrap_or_default();
     let deny = match deny_status(&own_query, state.auth.deny_status) {

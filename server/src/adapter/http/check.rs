@@ -6,16 +6,21 @@ use std::time::Duration;
 use axum::body::Bytes;
 use axum::extract::State;
 use axum::extract::rejection::BytesRejection;
-use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::http::{Extensions, HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
 use tollgate_proto::tollgate::v1 as wire;
 
 use super::HttpState;
+use super::json::uncrowded;
 use crate::adapter::native::NotDecided;
 use crate::telemetry::metrics::{Answered, Api, ErrorKind};
 
-pub(super) async fn check(State(state): State<HttpState>, body: Result<Bytes, BytesRejection>) -> Response {
+pub(super) async fn check(
+    State(state): State<HttpState>,
+    extensions: Extensions,
+    body: Result<Bytes, BytesRejection>,
+) -> Response {
     let malformed = || state.engine.metrics().request(Api::HttpCheck, Answered::Error(ErrorKind::Malformed));
     let body = match body {
         Ok(body) => body,
@@ -24,6 +29,10 @@ pub(super) async fn check(State(state): State<HttpState>, body: Result<Bytes, By
             return error(rejection.status(), "INVALID_ARGUMENT", &rejection.body_text(), None);
         }
     };
+    if let Err(invalid) = uncrowded(&body) {
+        malformed();
+        return error(StatusCode::BAD_REQUEST, "INVALID_ARGUMENT", &invalid.to_string(), None);
+    }
     let request = match state.codec.check.read::<wire::CheckRequest>(&body) {
         Ok(request) => request,
         Err(why) => {
@@ -31,6 +40,9 @@ pub(super) async fn check(State(state): State<HttpState>, body: Result<Bytes, By
             return error(StatusCode::BAD_REQUEST, "INVALID_ARGUMENT", &why.to_string(), None);
         }
     };
+    if let Err(forbidden) = state.native.permit(&extensions, &request.domain, Api::HttpCheck) {
+        return failed(&forbidden);
+    }
     match state.native.answer(&request, state.timeout, Api::HttpCheck).await {
         Ok(answer) => respond(&state, &answer),
         Err(undecided) => failed(&undecided),

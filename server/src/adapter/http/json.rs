@@ -3,7 +3,7 @@
 use axum::body::Bytes;
 use axum::extract::State;
 use axum::extract::rejection::BytesRejection;
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::{Extensions, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use prost::Message;
 use prost_reflect::{DescriptorPool, DynamicMessage, MessageDescriptor, SerializeOptions};
@@ -11,7 +11,9 @@ use tollgate_proto::envoy::service::ratelimit::v3 as wire;
 use tollgate_proto::envoy::service::ratelimit::v3::rate_limit_response::Code;
 
 use super::HttpState;
-use crate::adapter::rls::answered;
+use crate::adapter::Invalid;
+use crate::adapter::bounded::{MAX_DESCRIPTORS, MAX_ENTRIES};
+use crate::adapter::rls::{answered, permitted};
 use crate::telemetry::metrics::{Answered, Api, ErrorKind};
 
 /// Reads requests and writes responses in protobuf's JSON mapping.
@@ -70,7 +72,11 @@ impl Mapping {
     }
 }
 
-pub(super) async fn json(State(state): State<HttpState>, body: Result<Bytes, BytesRejection>) -> Response {
+pub(super) async fn json(
+    State(state): State<HttpState>,
+    extensions: Extensions,
+    body: Result<Bytes, BytesRejection>,
+) -> Response {
     let body = match body {
         Ok(body) => body,
         Err(rejection) if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE => {
@@ -78,6 +84,10 @@ pub(super) async fn json(State(state): State<HttpState>, body: Result<Bytes, Byt
         }
         Err(_) => return bad_request("the body cannot be read"),
     };
+    if let Err(invalid) = uncrowded(&body) {
+        state.engine.metrics().request(Api::Json, Answered::Error(ErrorKind::Service));
+        return bad_request(&invalid.to_string());
+    }
     let request = match state.codec.rls.read::<wire::RateLimitRequest>(&body) {
         Ok(request) => request,
         Err(error) => {
@@ -85,12 +95,33 @@ pub(super) async fn json(State(state): State<HttpState>, body: Result<Bytes, Byt
             return bad_request(&error.to_string());
         }
     };
-    let answer = state.rls.answer(&request, state.timeout).await;
+    let answer = match permitted(&extensions, &request.domain) {
+        Ok(()) => state.rls.answer(&request, state.timeout).await,
+        Err(forbidden) => Err(forbidden),
+    };
     state.engine.metrics().request(Api::Json, answered(&answer));
     match answer {
         Ok(response) => respond(&state.codec.rls, &response),
+        Err(invalid @ Invalid::Forbidden { .. }) => {
+            (StatusCode::FORBIDDEN, format!("{invalid}\n")).into_response()
+        }
         Err(invalid) => bad_request(&invalid.to_string()),
     }
+}
+
+/// Refuses a body with more objects than a sound request can have, before they are made: an empty one has three
+/// bytes in JSON and hundreds in memory.
+pub(super) fn uncrowded(body: &[u8]) -> Result<(), Invalid> {
+    const MAX_OBJECTS: usize = MAX_DESCRIPTORS + MAX_ENTRIES;
+    if body.len() <= MAX_OBJECTS {
+        return Ok(());
+    }
+    // a brace in a text counts too; no sound request has so many of either
+    let found = body.iter().filter(|byte| **byte == b'{').count();
+    if found <= MAX_OBJECTS {
+        return Ok(());
+    }
+    Err(Invalid::TooMany { what: "objects", found, most: MAX_OBJECTS })
 }
 
 fn respond(codec: &Mapping, response: &wire::RateLimitResponse) -> Response {

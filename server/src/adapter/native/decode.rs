@@ -9,13 +9,12 @@ use tollgate_core::time::Span;
 use tollgate_proto::tollgate::v1 as wire;
 
 use super::NotDecided;
+use crate::adapter::bounded::MAX_DESCRIPTORS;
 use crate::adapter::rls::patience;
 use crate::engine::Manner;
 
 /// The largest cost.
 const MAX_COST: u64 = i64::MAX as u64;
-/// Descriptors of one request.
-const MAX_DESCRIPTORS: usize = 10_000;
 /// Bytes of a caller's name for a request.
 const MAX_ID: usize = 256;
 

@@ -8,6 +8,7 @@ use tonic::Status;
 use tonic::metadata::{MetadataMap, MetadataValue};
 use tonic_types::{ErrorDetails, StatusExt as _};
 
+use crate::access;
 use crate::engine::{Trouble, Undecided};
 
 /// When to come again after the store could not be used: it is probed about as often.
@@ -33,6 +34,11 @@ pub enum NotDecided {
     Shed,
     /// The store could not be asked.
     Store(Undecided),
+    /// The caller has no identity to which the domain is bound.
+    Forbidden {
+        /// The domain.
+        domain: String,
+    },
 }
 
 /// What kind of failure it is.
@@ -48,12 +54,14 @@ pub enum Code {
     Unavailable,
     /// The store did not answer in time.
     Timeout,
+    /// The caller may not ask about the domain.
+    Forbidden,
 }
 
 impl Code {
     /// All of them.
-    pub const ALL: [Code; 5] =
-        [Code::Invalid, Code::NoRules, Code::Overloaded, Code::Unavailable, Code::Timeout];
+    pub const ALL: [Code; 6] =
+        [Code::Invalid, Code::NoRules, Code::Overloaded, Code::Unavailable, Code::Timeout, Code::Forbidden];
 
     /// What gRPC calls it.
     #[must_use]
@@ -64,6 +72,7 @@ impl Code {
             Code::Overloaded => tonic::Code::ResourceExhausted,
             Code::Unavailable => tonic::Code::Unavailable,
             Code::Timeout => tonic::Code::DeadlineExceeded,
+            Code::Forbidden => tonic::Code::PermissionDenied,
         }
     }
 
@@ -72,6 +81,7 @@ impl Code {
     pub const fn http(self) -> u16 {
         match self {
             Code::Invalid => 400,
+            Code::Forbidden => 403,
             Code::NoRules | Code::Overloaded | Code::Unavailable => 503,
             Code::Timeout => 504,
         }
@@ -86,6 +96,7 @@ impl Code {
             Code::Overloaded => "RESOURCE_EXHAUSTED",
             Code::Unavailable => "UNAVAILABLE",
             Code::Timeout => "DEADLINE_EXCEEDED",
+            Code::Forbidden => "PERMISSION_DENIED",
         }
     }
 
@@ -93,7 +104,7 @@ impl Code {
     #[must_use]
     pub const fn retry_after(self) -> Option<Duration> {
         match self {
-            Code::Invalid | Code::NoRules | Code::Timeout => None,
+            Code::Invalid | Code::NoRules | Code::Timeout | Code::Forbidden => None,
             Code::Overloaded => Some(OVERLOAD_PAUSE),
             Code::Unavailable => Some(STORE_PAUSE),
         }
@@ -109,6 +120,17 @@ impl NotDecided {
         NotDecided::Field { field: field.into(), why: why.into() }
     }
 
+    /// Nothing, if whoever sent a request with `extensions` may ask about `domain`.
+    ///
+    /// # Errors
+    /// [`NotDecided::Forbidden`]
+    pub fn unless_permitted(extensions: &http::Extensions, domain: &str) -> Result<(), NotDecided> {
+        if access::permits(extensions, domain) {
+            return Ok(());
+        }
+        Err(NotDecided::Forbidden { domain: domain.to_owned() })
+    }
+
     /// What kind of failure it is.
     #[must_use]
     pub const fn code(&self) -> Code {
@@ -116,6 +138,7 @@ impl NotDecided {
             NotDecided::Field { .. } => Code::Invalid,
             NotDecided::NoRules => Code::NoRules,
             NotDecided::Shed => Code::Overloaded,
+            NotDecided::Forbidden { .. } => Code::Forbidden,
             NotDecided::Store(undecided) => match undecided.trouble() {
                 Trouble::Timeout => Code::Timeout,
                 Trouble::Overloaded => Code::Overloaded,
@@ -132,6 +155,9 @@ impl fmt::Display for NotDecided {
             NotDecided::NoRules => f.write_str("no rate limit configuration loaded"),
             NotDecided::Shed => f.write_str("overloaded: this check was shed"),
             NotDecided::Store(undecided) => undecided.fmt(f),
+            NotDecided::Forbidden { domain } => {
+                write!(f, "domain {domain:?} is not bound to an identity of this caller")
+            }
         }
     }
 }

@@ -7,8 +7,9 @@ use std::task::{Context, Poll};
 
 use bytes::{Buf as _, BufMut as _, Bytes};
 use hyper::body::Body as HttpBody;
+use prost::Message;
 use tokio_util::sync::CancellationToken;
-use tollgate_proto::tollgate::v1::rate_limiter_server::{RateLimiterServer, SERVICE_NAME};
+use tollgate_proto::tollgate::v1::rate_limiter_server::{RateLimiter as _, RateLimiterServer, SERVICE_NAME};
 use tonic::body::Body;
 use tonic::codec::{
     Codec, CompressionEncoding, DecodeBuf, Decoder, EnabledCompressionEncodings, EncodeBuf, Encoder,
@@ -17,9 +18,14 @@ use tonic::server::{Grpc, NamedService, StreamingService};
 use tonic::{Request, Response, Status, Streaming};
 use tower::Service;
 
-use super::NativeService;
 use super::stream::Answers;
+use super::{NativeService, NotDecided};
+use crate::access::Scope;
+use crate::adapter::bounded::{Bounded, Crowd};
 
+const CHECK: &str = "/tollgate.v1.RateLimiter/Check";
+const LEASE: &str = "/tollgate.v1.RateLimiter/Lease";
+const RETURN_LEASE: &str = "/tollgate.v1.RateLimiter/ReturnLease";
 const STREAM: &str = "/tollgate.v1.RateLimiter/CheckStream";
 
 type Serving = Pin<Box<dyn Future<Output = Result<http::Response<Body>, Infallible>> + Send>>;
@@ -66,20 +72,67 @@ where
     }
 
     fn call(&mut self, request: http::Request<B>) -> Serving {
-        if request.uri().path() != STREAM {
-            return Box::pin(self.calls.call(request));
+        let max = self.max_message_bytes;
+        let service = self.service.clone();
+        match request.uri().path() {
+            STREAM => {}
+            CHECK => {
+                return unary((service, max), request, async |service: NativeService, asked| {
+                    service.check(asked).await
+                });
+            }
+            LEASE => {
+                return unary((service, max), request, async |service: NativeService, asked| {
+                    service.lease(asked).await
+                });
+            }
+            RETURN_LEASE => {
+                let call = async |service: NativeService, asked| service.return_lease(asked).await;
+                return unary((service, max), request, call);
+            }
+            _ => return Box::pin(self.calls.call(request)),
         }
-        let (service, max) = (self.service.clone(), self.max_message_bytes);
+        let service = service.within(Scope::of(request.extensions()).cloned());
         let leaving = request.extensions().get::<Leaving>().cloned().unwrap_or_default();
         Box::pin(async move {
-            let mut gzip = EnabledCompressionEncodings::default();
-            gzip.enable(CompressionEncoding::Gzip);
             let mut grpc = Grpc::new(Raw)
                 .apply_max_message_size_config(Some(max), None)
-                .apply_compression_config(gzip, EnabledCompressionEncodings::default());
+                .apply_compression_config(gzip(), EnabledCompressionEncodings::default());
             Ok(grpc.streaming(Checks { service, leaving }, request).await)
         })
     }
+}
+
+fn gzip() -> EnabledCompressionEncodings {
+    let mut gzip = EnabledCompressionEncodings::default();
+    gzip.enable(CompressionEncoding::Gzip);
+    gzip
+}
+
+/// A call with one request, which is not decoded if it holds too much.
+fn unary<B, Asked, Answer, Answering>(
+    (service, max): (NativeService, usize),
+    request: http::Request<B>,
+    call: impl Fn(NativeService, Request<Asked>) -> Answering + Send + 'static,
+) -> Serving
+where
+    B: HttpBody<Data = Bytes> + Send + 'static,
+    B::Error: Into<BoxError> + Send,
+    Asked: Message + Default + Send + 'static,
+    Answer: Message + Send + 'static,
+    Answering: Future<Output = Result<Response<Answer>, Status>> + Send + 'static,
+{
+    Box::pin(async move {
+        let mut grpc = Grpc::new(Bounded::<Answer, Asked>::new(refuse))
+            .apply_max_message_size_config(Some(max), None)
+            .apply_compression_config(gzip(), EnabledCompressionEncodings::default());
+        let call = tower::service_fn(move |asked| call(service.clone(), asked));
+        Ok(grpc.unary(call, request).await)
+    })
+}
+
+fn refuse(Crowd { what, found, most }: Crowd) -> Status {
+    NotDecided::field("descriptors", format!("has {found} {what}, more than {most}")).into()
 }
 
 /// The stream's handler.

@@ -31,6 +31,7 @@ fn rule(name: &str, requests_per_unit: u32) -> Rule {
         accuracy: Accuracy::Auto,
         max_hold: Span::ZERO,
         metric: Metric::default(),
+        rollout: None,
     }
 }
 

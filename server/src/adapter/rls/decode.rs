@@ -5,12 +5,10 @@ use tollgate_proto::envoy::extensions::common::ratelimit::v3 as common;
 use tollgate_proto::envoy::service::ratelimit::v3 as wire;
 
 use crate::adapter::Invalid;
+use crate::adapter::bounded::MAX_DESCRIPTORS;
 
 /// The largest cost: above it the reference's counters would wrap.
 const MAX_HITS: u64 = i64::MAX as u64;
-
-/// Descriptors of one request. One of four mebibytes could have millions and keep a worker for seconds.
-const MAX_DESCRIPTORS: usize = 10_000;
 
 /// Checks `request` in the reference's order and reads it.
 pub(super) fn query(request: &wire::RateLimitRequest) -> Result<Query<'_>, Invalid> {
@@ -21,7 +19,11 @@ pub(super) fn query(request: &wire::RateLimitRequest) -> Result<Query<'_>, Inval
         return Err(Invalid::NoDescriptors);
     }
     if request.descriptors.len() > MAX_DESCRIPTORS {
-        return Err(Invalid::TooMany { descriptors: request.descriptors.len(), most: MAX_DESCRIPTORS });
+        return Err(Invalid::TooMany {
+            what: "descriptors",
+            found: request.descriptors.len(),
+            most: MAX_DESCRIPTORS,
+        });
     }
     let mut query = Query { domain: &request.domain, hits: request.hits_addend, ..Query::default() };
     for (place, descriptor) in request.descriptors.iter().enumerate() {

@@ -13,6 +13,8 @@ use super::lint::{Named, Siblings};
 use super::map::Map;
 use super::metadata;
 use super::report::{MAX_PROBLEMS, Report};
+use super::rollout::rollout;
+use super::sense;
 use crate::config::yaml::scalar::{Resolved, resolve};
 use crate::config::yaml::{self, Node, Position, Value};
 
@@ -30,6 +32,8 @@ pub(super) struct File<'f> {
     path: Vec<String>,
     errors: Report,
     warnings: Report,
+    /// The keys without a value on the way down.
+    open: Vec<String>,
     /// Where the first pass found something wrong, of which the second need not speak again.
     broken: HashSet<Position>,
 }
@@ -229,6 +233,7 @@ impl<'f> File<'f> {
         let items = map.list("descriptors", self);
         let Level { specs: descriptors, top_level, .. } = self.descriptors(items, &name, &mut reading);
         let spec = DomainSpec { name, charge: reading.charge, partition, on_overload, descriptors };
+        sense::partition(&spec, &map, self);
         let at = map.at("domain");
         Some(Parsed {
             file: self.name.to_owned(),
@@ -277,6 +282,8 @@ impl<'f> File<'f> {
         level.known.insert(composite.clone());
         if composite.contains('*') {
             level.patterns.add(&composite, self.place(map.at));
+        } else if value.is_none() {
+            level.patterns.add_key(&composite, self.place(map.at));
         }
         composite
     }
@@ -303,6 +310,9 @@ impl<'f> File<'f> {
         spec.detailed_metric = map.flag("detailed_metric", self);
         spec.value_to_metric = map.flag("value_to_metric", self);
         spec.metadata = self.metadata(map);
+        spec.rollout = rollout(map, spec.share_threshold, self);
+        let depth = self.open.len();
+        self.open.extend(spec.value.is_empty().then(|| spec.key.clone()));
         let nodes = map.nodes("rate_limit");
         if let Some(node) = nodes.last() {
             let rule = self.within("rate_limit".to_owned(), |file| limit::rule(&nodes, reading, file));
@@ -314,12 +324,16 @@ impl<'f> File<'f> {
                     .not_each
                     .get_or_insert_with(|| self.within("rate_limit".to_owned(), |file| file.place(node.at)));
             }
+            if rule.as_ref().is_some_and(|rule| rule.limit.is_some()) {
+                sense::cardinality(&self.open.clone(), map, self);
+            }
             spec.rule = rule;
         } else {
             self.warn_without_limit(map);
         }
         let items = map.list("descriptors", self);
         spec.descriptors = self.descriptors(items, trail, reading).specs;
+        self.open.truncate(depth);
         spec
     }
 

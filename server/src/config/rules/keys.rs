@@ -59,7 +59,8 @@ impl Place {
                 "on_failure",
                 "accuracy",
             ],
-            Place::Descriptor | Place::Replaces => &[],
+            Place::Descriptor => &["rollout", "rollout_outside"],
+            Place::Replaces => &[],
         }
     }
 

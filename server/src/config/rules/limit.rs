@@ -11,6 +11,7 @@ use tollgate_core::time::Span;
 use super::file::{File, Reading};
 use super::keys::Place;
 use super::map::Map;
+use super::sense;
 use crate::config::settings::duration;
 use crate::config::yaml::Node;
 
@@ -75,6 +76,7 @@ pub(super) fn rule(nodes: &[&Node], reading: &Reading, file: &mut File<'_>) -> O
         let terms = terms?;
         let limit = terms.limit(&map, reading, file)?;
         check_leased(&limit, accuracy, &map, file);
+        sense::limit(&map, &limit, (terms.quota, terms.max_hold), file);
         (Some(limit), terms.quota, terms.max_hold)
     };
     let rule = RuleSpec { limit, quota, name, replaces, on_failure, accuracy, max_hold };

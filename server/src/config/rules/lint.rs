@@ -17,13 +17,17 @@ pub(super) struct Named {
     pub(super) place: Problem,
 }
 
-/// The patterns of one level, in file order.
+/// The patterns of one level, in file order, and its keys without a value.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Siblings(Vec<(String, Problem)>);
+pub(super) struct Siblings(Vec<(String, Problem)>, Vec<(String, Problem)>);
 
 impl Siblings {
     pub(super) fn add(&mut self, composite: &str, place: Problem) {
         self.0.push((composite.to_owned(), place));
+    }
+
+    pub(super) fn add_key(&mut self, key: &str, place: Problem) {
+        self.1.push((key.to_owned(), place));
     }
 }
 
@@ -32,7 +36,8 @@ pub(super) fn join(into: &mut Vec<Siblings>, mut more: Vec<Siblings>) {
     let top = into.pop().unwrap_or_default();
     let more_top = more.pop().unwrap_or_default();
     into.append(&mut more);
-    into.push(Siblings(top.0.into_iter().chain(more_top.0).collect()));
+    let both = |one: Vec<_>, two: Vec<_>| one.into_iter().chain(two).collect();
+    into.push(Siblings(both(top.0, more_top.0), both(top.1, more_top.1)));
 }
 
 pub(super) fn warnings(domains: &[Parsed]) -> Vec<Problem> {
@@ -40,6 +45,7 @@ pub(super) fn warnings(domains: &[Parsed]) -> Vec<Problem> {
     let mut budget = MAX_COMPARISONS;
     for domain in domains {
         domain.patterns.iter().for_each(|siblings| shadowed(siblings, &mut budget, &mut warnings));
+        domain.patterns.iter().for_each(|siblings| never_alone(siblings, &mut budget, &mut warnings));
         replaces(&domain.named, &mut warnings);
     }
     warnings
@@ -63,6 +69,31 @@ fn shadowed(siblings: &Siblings, budget: &mut usize, warnings: &mut Vec<Problem>
             warnings.push(Problem { text, ..at.clone() });
         }
     }
+}
+
+/// Keys of which a pattern takes every value.
+fn never_alone(siblings: &Siblings, budget: &mut usize, warnings: &mut Vec<Problem>) {
+    for (key, at) in &siblings.1 {
+        if *budget < siblings.0.len() {
+            return;
+        }
+        *budget -= siblings.0.len();
+        if let Some((pattern, first)) = siblings.0.iter().find(|(pattern, _)| takes_all(pattern, key)) {
+            let file = if first.file == at.file { String::new() } else { format!(" of {}", first.file) };
+            let text = format!(
+                "'{key}' never matches: '{pattern}' in line {}{file} goes before it and matches every value",
+                first.line
+            );
+            warnings.push(Problem { text, ..at.clone() });
+        }
+    }
+}
+
+/// Whether `pattern` matches `key_` followed by anything.
+fn takes_all(pattern: &str, key: &str) -> bool {
+    pattern
+        .strip_suffix('*')
+        .is_some_and(|before| format!("{key}_").starts_with(before) && !before.contains('*'))
 }
 
 /// Whether `general` matches every text that `special` matches. Sound, not complete: it treats the stars of

@@ -165,6 +165,8 @@ pub struct Peers {
     /// `host:port` at which the other servers reach this one's gRPC port. Empty: the address from which it
     /// reaches Redis, and the port on which it listens.
     pub advertise: String,
+    /// TLS to the other servers.
+    pub tls: super::PeersTls,
 }
 
 /// What makes no sense in both sections.
@@ -264,7 +266,11 @@ mod tests {
     #[test]
     fn an_address_for_peers_is_a_host_and_a_port() {
         let flaw = |advertise: &str| {
-            address(&Peers { token: Secret::from("t".to_owned()), advertise: advertise.to_owned() })
+            address(&Peers {
+                token: Secret::from("t".to_owned()),
+                advertise: advertise.to_owned(),
+                ..Peers::default()
+            })
         };
         for sound in ["", "host:8081", "10.0.0.1:1", "[::1]:65535"] {
             assert_eq!(flaw(sound), None, "{sound}");
@@ -276,7 +282,7 @@ mod tests {
             |text: &str| token(&Peers { token: Secret::from(text.to_owned()), ..Peers::default() });
         assert!(token_of("").is_none() && token_of("a-Z_9~").is_none());
         assert!(token_of("a b").is_some() && token_of("\u{e9}").is_some());
-        let alone = Peers { token: Secret::default(), advertise: "host:1".to_owned() };
+        let alone = Peers { token: Secret::default(), advertise: "host:1".to_owned(), ..Peers::default() };
         assert!(address(&alone).unwrap().why.contains("needs peers.token"));
     }
 }

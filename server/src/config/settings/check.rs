@@ -5,7 +5,7 @@ use super::listen::Grpc;
 use super::origin::{Origin, Origins};
 use super::problem::Problem;
 use super::text::Host;
-use super::{Rules, Settings, breaker, overload, redis};
+use super::{Rules, Settings, access, breaker, overload, redis, tls};
 
 /// Everything that is wrong with settings whose values are sound one by one.
 pub(super) fn problems(settings: &Settings, origins: &Origins) -> Vec<Problem> {
@@ -16,6 +16,8 @@ pub(super) fn problems(settings: &Settings, origins: &Origins) -> Vec<Problem> {
     problems.extend(overload::problems(&settings.overload, origins));
     problems.extend(shared_ports(settings, origins));
     problems.extend(mappings(&settings.auth, origins));
+    problems.extend(tls::problems(settings, origins));
+    problems.extend(access::problems(settings, origins));
     problems
 }
 

@@ -158,7 +158,7 @@ fn unknown(entry: &Entry) -> Problem {
 
 fn wrong_value(entry: &Entry, field: &Field) -> Problem {
     let text = match field.allowed {
-        schema::Allowed::Secret => "***".to_owned(),
+        schema::Allowed::Secret | schema::Allowed::SecretTree(_) => "***".to_owned(),
         _ => entry.value.to_string(),
     };
     Problem::Value {

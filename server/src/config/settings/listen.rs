@@ -8,6 +8,10 @@ use serde::{Deserialize, Serialize};
 use super::duration;
 use super::secret::Secret;
 use super::text::{Host, optional_path};
+use super::tls::Tls;
+
+/// Connections of a port at a time.
+const MAX_CONNECTIONS: u32 = 100_000;
 
 /// `[grpc]`: the port that Envoy and services call.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
@@ -47,6 +51,10 @@ pub struct Grpc {
     pub initial_connection_window_bytes: u32,
     /// Threads that serve calls, `0` = one per core.
     pub workers: u16,
+    /// Connections at a time, `100000`; one more is closed at once. 0: no bound.
+    pub max_connections: u32,
+    /// TLS on this port.
+    pub tls: Tls,
 }
 
 impl Default for Grpc {
@@ -66,6 +74,8 @@ impl Default for Grpc {
             initial_stream_window_bytes: 1 << 20,
             initial_connection_window_bytes: 4 << 20,
             workers: 0,
+            max_connections: MAX_CONNECTIONS,
+            tls: Tls::default(),
         }
     }
 }
@@ -80,14 +90,26 @@ pub struct Http {
     pub port: u16,
     /// Largest request body in bytes, `4194304` (4 MiB).
     pub max_body_bytes: u32,
-    /// Time for one request from its first byte to the answer, `10s`. 0: no bound.
+    /// Time for one request from its first byte to the answer, `10s`; also for the first bytes of a connection to
+    /// the gRPC or the admin port. 0: no bound.
     #[serde(with = "duration")]
     pub timeout: Duration,
+    /// Connections at a time, `100000`; one more is closed at once. 0: no bound.
+    pub max_connections: u32,
+    /// TLS on this port.
+    pub tls: Tls,
 }
 
 impl Default for Http {
     fn default() -> Http {
-        Http { host: Host::ipv4_any(), port: 8080, max_body_bytes: 4 << 20, timeout: Duration::from_secs(10) }
+        Http {
+            host: Host::ipv4_any(),
+            port: 8080,
+            max_body_bytes: 4 << 20,
+            timeout: Duration::from_secs(10),
+            max_connections: MAX_CONNECTIONS,
+            tls: Tls::default(),
+        }
     }
 }
 
@@ -101,10 +123,21 @@ pub struct Admin {
     pub port: u16,
     /// Bearer token of whoever may change something; without one nobody may.
     pub token: Secret,
+    /// Names of certificates whose holders may change something too, on this port and through the gRPC port's
+    /// services for operators; empty.
+    pub writers: Vec<String>,
+    /// TLS on this port.
+    pub tls: Tls,
 }
 
 impl Default for Admin {
     fn default() -> Admin {
-        Admin { host: Host::ipv4_loopback(), port: 6070, token: Secret::default() }
+        Admin {
+            host: Host::ipv4_loopback(),
+            port: 6070,
+            token: Secret::default(),
+            writers: Vec::new(),
+            tls: Tls::default(),
+        }
     }
 }

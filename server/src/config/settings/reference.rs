@@ -2,6 +2,7 @@
 //! which must stop the start, because whoever set them counts on them.
 
 mod table;
+mod tls;
 
 use std::time::Duration;
 
@@ -12,7 +13,7 @@ use super::problem::Problem;
 use super::schema::switch;
 use super::store::StoreKind;
 use super::{Settings, duration};
-use table::{HONOURED, Harmless, LOWERED, REDIS, REDIS_REFUSED, REFUSED, UNHONOURED, Variable};
+use table::{HONOURED, Harmless, LOWERED, REDIS, REDIS_REFUSED, UNHONOURED, Variable};
 
 /// What the names of the variables of a second Redis begin with.
 const SECOND: &str = "REDIS_PERSECOND_";
@@ -44,6 +45,7 @@ pub(super) fn aliases(environment: &Environment, layers: &mut Layers) {
         }
     }
     add_prometheus(environment, layers);
+    tls::add(environment, layers);
 }
 
 /// The text that means for us what `text` means for the reference; `None` if it is as good as not set.
@@ -84,11 +86,6 @@ pub(super) fn judge(environment: &Environment, settings: &Settings, origins: &Or
     verdict.config_type(environment);
     verdict.backend_type(environment, settings.store.kind, origins);
     for (name, text) in environment.iter() {
-        if let Some(variable) = REFUSED.iter().find(|variable| variable.name == name)
-            && verdict.matters(variable, name, text)
-        {
-            verdict.refuse(name, variable.why);
-        }
         if let Some(variable) = unhonoured(name)
             && !variable.governed_by.is_some_and(|governor| is_off(environment, governor))
             && verdict.matters(variable, name, text)

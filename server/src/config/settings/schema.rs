@@ -28,6 +28,8 @@ pub(super) enum Allowed {
     Form(&'static str),
     /// Lists and tables; given as JSON where only text is possible.
     Tree(&'static str),
+    /// The same with secrets in it.
+    SecretTree(&'static str),
 }
 
 const PORT: Allowed = Allowed::Whole(0..=65_535);
@@ -47,11 +49,30 @@ const CIRCUITS: Allowed = Allowed::Tree(
      shard, operation, mode and any name of breaker.defaults",
 );
 
+const CONNECTIONS: Allowed = Allowed::Whole(0..=10_000_000);
+const NAMES: Allowed =
+    Allowed::Tree("a list of names such as [\"envoy.example\", \"*.example\", \"spiffe://host/ns/*\"]");
+const CLIENT_AUTH: Allowed = Allowed::Form("off, optional or required");
+const TLS_VERSION: Allowed = Allowed::Form("1.2 or 1.3");
+const IDENTITIES: Allowed = Allowed::SecretTree(
+    "a list of tables such as [{identity = \"spiffe://host/shop\", domains = [\"shop*\"]}] with domains and either \
+     identity or token",
+);
+
 /// All settings, except the mappings of single domains: these are `auth.domains.NAME.descriptors`.
 pub(super) const FIELDS: &[Field] = &[
+    field("access.identities", IDENTITIES),
     field("admin.host", HOST),
     field("admin.port", PORT),
+    field("admin.tls.allowed_names", NAMES),
+    field("admin.tls.cert", Allowed::Text),
+    field("admin.tls.client_auth", CLIENT_AUTH),
+    field("admin.tls.client_ca", Allowed::Text),
+    field("admin.tls.handshake_timeout", Allowed::Duration),
+    field("admin.tls.key", Allowed::Text),
+    field("admin.tls.min_version", TLS_VERSION),
     field("admin.token", Allowed::Secret),
+    field("admin.writers", NAMES),
     field("auth.default.descriptors", MAPPING),
     field("auth.deny_status", Allowed::Whole(400..=599)),
     field("breaker.circuits", CIRCUITS),
@@ -103,15 +124,31 @@ pub(super) const FIELDS: &[Field] = &[
     field("grpc.max_connection_age", Allowed::Duration),
     field("grpc.max_connection_age_grace", Allowed::Duration),
     field("grpc.max_connection_age_jitter_percent", Allowed::Whole(0..=50)),
+    field("grpc.max_connections", CONNECTIONS),
     field("grpc.max_header_bytes", Allowed::Whole(1_024..=16 << 20)),
     field("grpc.max_message_bytes", BYTES),
     field("grpc.port", PORT),
+    field("grpc.tls.allowed_names", NAMES),
+    field("grpc.tls.cert", Allowed::Text),
+    field("grpc.tls.client_auth", CLIENT_AUTH),
+    field("grpc.tls.client_ca", Allowed::Text),
+    field("grpc.tls.handshake_timeout", Allowed::Duration),
+    field("grpc.tls.key", Allowed::Text),
+    field("grpc.tls.min_version", TLS_VERSION),
     field("grpc.uds", Allowed::Text),
     field("grpc.workers", Allowed::Whole(0..=1_024)),
     field("http.host", HOST),
     field("http.max_body_bytes", BYTES),
+    field("http.max_connections", CONNECTIONS),
     field("http.port", PORT),
     field("http.timeout", Allowed::Duration),
+    field("http.tls.allowed_names", NAMES),
+    field("http.tls.cert", Allowed::Text),
+    field("http.tls.client_auth", CLIENT_AUTH),
+    field("http.tls.client_ca", Allowed::Text),
+    field("http.tls.handshake_timeout", Allowed::Duration),
+    field("http.tls.key", Allowed::Text),
+    field("http.tls.min_version", TLS_VERSION),
     field("log.format", Allowed::Form("text or json")),
     field("log.level", LEVEL),
     field("metrics.near_limit_ratio", Allowed::Ratio),
@@ -124,6 +161,8 @@ pub(super) const FIELDS: &[Field] = &[
     field("overload.queue_delay", Allowed::Duration),
     field("overload.report_interval", Allowed::Duration),
     field("peers.advertise", Allowed::Form("host:port or nothing")),
+    field("peers.tls.ca", Allowed::Text),
+    field("peers.tls.server_name", Allowed::Form("a host name or nothing")),
     field("peers.token", Allowed::Secret),
     field("response.dynamic_metadata", Allowed::Switch),
     field("response.headers_enabled", Allowed::Switch),
@@ -219,7 +258,7 @@ impl Allowed {
             Allowed::Ratio | Allowed::Number(_) => {
                 text.parse::<f64>().ok().filter(|ratio| ratio.is_finite()).map(Value::from)
             }
-            Allowed::Tree(_) => serde_json::from_str(text).ok(),
+            Allowed::Tree(_) | Allowed::SecretTree(_) => serde_json::from_str(text).ok(),
             Allowed::Duration | Allowed::Text | Allowed::Secret | Allowed::Form(_) => Some(Value::from(text)),
         }
     }
@@ -233,7 +272,7 @@ impl Allowed {
             Allowed::Number(range) => value.as_f64().is_some_and(|number| range.contains(&number)),
             Allowed::Duration => value.as_str().and_then(duration::parse).is_some(),
             Allowed::Text | Allowed::Secret | Allowed::Form(_) => value.is_string(),
-            Allowed::Tree(_) => value.is_array() || value.is_object(),
+            Allowed::Tree(_) | Allowed::SecretTree(_) => value.is_array() || value.is_object(),
         }
     }
 }
@@ -248,7 +287,7 @@ impl fmt::Display for Allowed {
             Allowed::Number(range) => write!(f, "a number from {} to {}", range.start(), range.end()),
             Allowed::Duration => write!(f, "a duration such as 500ms, 1m30s or 24h"),
             Allowed::Text | Allowed::Secret => write!(f, "text"),
-            Allowed::Form(words) | Allowed::Tree(words) => write!(f, "{words}"),
+            Allowed::Form(words) | Allowed::Tree(words) | Allowed::SecretTree(words) => write!(f, "{words}"),
         }
     }
 }

@@ -40,6 +40,12 @@ impl Host {
         self.0.parse().is_ok_and(|address: IpAddr| address.is_unspecified())
     }
 
+    /// Whether only this machine reaches it.
+    #[must_use]
+    pub fn is_loopback(&self) -> bool {
+        self.0 == "localhost" || self.0.parse().is_ok_and(|address: IpAddr| address.is_loopback())
+    }
+
     /// Whether connections of IPv4 are expected too: the socket must not be limited to IPv6.
     #[must_use]
     pub fn is_dual_stack(&self) -> bool {

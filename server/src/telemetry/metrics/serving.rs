@@ -47,6 +47,8 @@ pub enum ErrorKind {
     Store,
     /// It could not be read: the reference does not count it.
     Malformed,
+    /// Its domain is not bound to the caller.
+    Forbidden,
 }
 
 /// What a connection speaks.
@@ -67,12 +69,13 @@ const APIS: [(Api, &str); 7] = [
     (Api::HttpCheck, "http_check"),
     (Api::Lease, "lease"),
 ];
-const ANSWERS: [(Answered, &str); 5] = [
+const ANSWERS: [(Answered, &str); 6] = [
     (Answered::Ok, "ok"),
     (Answered::OverLimit, "over_limit"),
     (Answered::Error(ErrorKind::Service), "service_error"),
     (Answered::Error(ErrorKind::Store), "store_error"),
     (Answered::Error(ErrorKind::Malformed), "malformed"),
+    (Answered::Error(ErrorKind::Forbidden), "forbidden"),
 ];
 const KINDS: [(ConnectionKind, &str); 2] = [(ConnectionKind::Grpc, "grpc"), (ConnectionKind::Http, "http")];
 
@@ -84,6 +87,7 @@ impl Answered {
             Answered::Error(ErrorKind::Service) => 2,
             Answered::Error(ErrorKind::Store) => 3,
             Answered::Error(ErrorKind::Malformed) => 4,
+            Answered::Error(ErrorKind::Forbidden) => 5,
         }
     }
 }

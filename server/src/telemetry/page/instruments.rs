@@ -9,7 +9,7 @@ use opentelemetry::metrics::{AsyncInstrument, Meter, MeterProvider};
 use opentelemetry::{KeyValue, Value};
 use opentelemetry_sdk::metrics::SdkMeterProvider;
 
-use super::{breakers, leases, overload, remote};
+use super::{breakers, leases, overload, ports, remote};
 use crate::store::Usage;
 use crate::telemetry::metrics::{Authorities, Counts};
 
@@ -125,7 +125,7 @@ const ALL: [Shown; 17] = [
 pub(super) fn register(provider: &SdkMeterProvider, counts: &Arc<Counts>) {
     let meter = provider.meter("tollgate");
     let all = ALL.into_iter().chain(leases::ALL).chain(remote::ALL).chain(breakers::ALL);
-    for shown in all.chain(overload::ALL) {
+    for shown in all.chain(overload::ALL).chain(ports::ALL) {
         shown.register(&meter, counts.clone());
     }
 }

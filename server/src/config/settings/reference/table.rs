@@ -1,9 +1,9 @@
 //! Every variable of the reference, by what becomes of it. `CONFIG_TYPE`, `BACKEND_TYPE`, `USE_PROMETHEUS`,
-//! `PROMETHEUS_ADDR` and `DISABLE_STATS` are not in the tables: [`super`] treats each on its own.
+//! `PROMETHEUS_ADDR` and `DISABLE_STATS` are not in the tables: [`super`] treats each on its own; nor are those for
+//! TLS (`tls.rs`).
 //!
 //! Accepted without a word, since nothing is lost: `STATS_FLUSH_INTERVAL` (our counters are live),
-//! `GRPC_SERVER_TLS_CERT` and `_KEY` (unused without `GRPC_SERVER_USE_TLS`), `ENABLE_NEGATIVE_HITS` (refunds always
-//! work), `OTEL_*` (unused without `TRACING_ENABLED`, which is named itself).
+//! `ENABLE_NEGATIVE_HITS` (refunds always work), `OTEL_*` (unused without `TRACING_ENABLED`, which is named itself).
 
 /// A variable that we do not honour.
 pub(super) struct Variable {
@@ -77,17 +77,6 @@ pub(super) const LOWERED: &[(&str, &str)] = &[
     ("LOG_LEVEL", "log.level"),
     ("REDIS_TYPE", "store.redis.kind"),
     ("REDIS_SOCKET_TYPE", "store.redis.socket"),
-];
-
-const NO_TLS: &str = "TLS on the gRPC port is not available in this version; \
-                      end it in front of the server, and unset the variable";
-
-/// They protect something, so the start stops rather than leaving it unprotected.
-pub(super) const REFUSED: &[Variable] = &[
-    variable("GRPC_SERVER_USE_TLS", Harmless::Off, NO_TLS),
-    variable("GRPC_CLIENT_TLS_CACERT", Harmless::Texts(&[]), NO_TLS),
-    variable("GRPC_SERVER_TLS_CA_CERT", Harmless::Texts(&[]), NO_TLS),
-    variable("GRPC_CLIENT_TLS_SAN", Harmless::Texts(&[]), NO_TLS),
 ];
 
 const NO_STATSD: &str = "there is no statsd sink; scrape /metrics";
