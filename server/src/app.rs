@@ -8,6 +8,7 @@ mod overload;
 mod security;
 mod serving;
 mod store;
+mod telemetry;
 
 use std::future::Future;
 use std::sync::Arc;
@@ -23,6 +24,7 @@ use self::options::{metric_options, worker_count};
 use self::security::Security;
 use self::serving::Serving;
 use self::store::Stores;
+use self::telemetry::Telemetry;
 use crate::admin::{self, Admin, Writes};
 use crate::breaker::Breakers;
 use crate::clock::{Clock, SystemClock};
@@ -68,7 +70,7 @@ pub async fn run(app: App, shutdown: impl Future<Output = ()>) -> anyhow::Result
     panics::watch();
     let settings = effective.settings.clone();
     let security = Security::of(&settings)?;
-    let parts = Parts::build(&effective, clock)?;
+    let mut parts = Parts::build(&effective, clock)?;
     let background = CancellationToken::new();
     parts.stores.meet(&settings.store.redis, &parts.health).await?;
     let redis = parts.stores.redis();
@@ -105,6 +107,7 @@ pub async fn run(app: App, shutdown: impl Future<Output = ()>) -> anyhow::Result
     parts.health.end_watches().await;
     breakers.close();
     serving.finish(accepting).await?;
+    parts.telemetry.finish().await;
     background.cancel();
     parts.stores.leave().await;
     tracing::info!("all calls finished");
@@ -115,6 +118,7 @@ pub async fn run(app: App, shutdown: impl Future<Output = ()>) -> anyhow::Result
 struct Parts {
     loader: Loader,
     metrics: Arc<Metrics>,
+    telemetry: Telemetry,
     stores: Arc<Stores>,
     engine: Arc<Engine>,
     health: Arc<Health>,
@@ -128,6 +132,7 @@ impl Parts {
         let settings = &effective.settings;
         let location = Location::of(effective).map_err(anyhow::Error::msg)?;
         let metrics = Arc::new(Metrics::new(metric_options(settings)));
+        let telemetry = Telemetry::start(settings, &metrics)?;
         let stores = Arc::new(Stores::build(settings, worker_count(settings), &clock)?);
         metrics.watch_store(stores.store.clone());
         let (store, fallback) = (stores.store.clone(), stores.fallback.clone());
@@ -149,7 +154,7 @@ impl Parts {
             state: state.clone(),
             clock: clock.clone(),
         };
-        Ok(Parts { loader, metrics, stores, engine, health, health_service, state, clock })
+        Ok(Parts { loader, metrics, telemetry, stores, engine, health, health_service, state, clock })
     }
 
     /// Loads the rules once, then keeps them and the store fresh in the background.

@@ -1,6 +1,7 @@
 //! The one place where the parts meet: rules, store, clock, metrics.
 
 pub mod lease;
+mod traced;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,6 +19,7 @@ use crate::config::ruleset::Ruleset;
 use crate::fallback::Fallback;
 use crate::store::{Fault, Replies, Request, Store};
 use crate::telemetry::metrics::Metrics;
+use crate::telemetry::trace;
 
 /// Decides requests by the rules in force.
 pub struct Engine {
@@ -142,15 +144,20 @@ impl Engine {
         query: &Query<'_>,
         manner: Manner<'_>,
     ) -> Result<Decision<'m>, Undecided> {
+        let mut step = trace::step("tollgate.decide");
         let now = manner.now.unwrap_or_else(|| self.clock.now());
         let plan = rules.matcher().plan(query);
         let id = manner.id.map(|id| question(id, plan.hits()));
         let request = request(rules, query, manner, (&plan, id.as_ref()), now);
         let replies = match self.store.charge_now(&request) {
             Some(replies) => replies,
-            None => self.store.charge(request).await,
+            None => self.charge(request).await,
         };
-        let Settled { decision, queued } = self.settle((rules, query), plan, replies, now)?;
+        let settled = self.settle((rules, query), plan, replies, now);
+        if let Some(mut step) = step.take() {
+            traced::tell(&mut step, query, settled.as_ref().map(|settled| &settled.decision));
+        }
+        let Settled { decision, queued } = settled?;
         if !queued.is_empty() && !query.waits_itself {
             self.hold(queued, &decision, now).await;
         }
@@ -195,6 +202,7 @@ impl Engine {
         let mut fault = None;
         if replies.iter().any(Result::is_err) {
             fault = replies.iter().find_map(|reply| reply.err());
+            let _step = trace::step("tollgate.fallback");
             let faults = replies.clone();
             self.fallback.answer(&plan, now, &mut replies);
             self.metrics.fell_back(plan.hits(), &faults, &replies);

@@ -1,8 +1,11 @@
 //! What operators see: counters, the metrics page, logs.
 
+pub mod calls;
 pub mod log;
 pub mod meter;
 pub mod metrics;
+pub mod otlp;
 pub mod page;
 pub mod panics;
 pub mod reference;
+pub mod trace;

@@ -6,6 +6,7 @@ mod grpc;
 mod listen;
 pub mod tls;
 mod web;
+mod watch;
 mod workers;
 
 pub use self::connection::{ConnectionLimits, Guard, Services, Warm};

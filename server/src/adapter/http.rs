@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, Request, State};
-use axum::http::StatusCode;
+use axum::http::{Method, StatusCode};
 use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get, post};
@@ -20,6 +20,7 @@ use super::rls::RlsService;
 use crate::config::settings::Auth;
 use crate::engine::Engine;
 use crate::health::Health;
+use crate::telemetry::calls::Calls;
 
 pub use self::json::Codec;
 
@@ -64,6 +65,37 @@ pub fn routes(state: HttpState, limits: HttpLimits) -> Router {
         .layer(DefaultBodyLimit::max(limits.max_body_bytes))
         .layer(from_fn(move |request, next| in_time(limits.timeout, request, next)))
         .with_state(state)
+}
+
+/// The same routes, with every request watched by `calls`.
+pub fn watched(routes: Router, calls: Arc<Calls>) -> Router {
+    routes.layer(from_fn(move |request, next| watch(calls.clone(), request, next)))
+}
+
+async fn watch(calls: Arc<Calls>, request: Request, next: Next) -> Response {
+    let method = known(request.method());
+    let call = calls.web(method, route_of(request.uri().path()), request.headers());
+    let response = match call.live() {
+        None => next.run(request).await,
+        Some(live) => live.within(next.run(request)).await,
+    };
+    call.ends(response.status().as_u16());
+    response
+}
+
+/// A method for metrics: clients may send any word.
+fn known(method: &Method) -> &'static str {
+    const KNOWN: [&str; 7] = ["GET", "POST", "HEAD", "PUT", "DELETE", "PATCH", "OPTIONS"];
+    KNOWN.into_iter().find(|known| *known == method.as_str()).unwrap_or("_OTHER")
+}
+
+/// The route of a path for metrics, or nothing: clients may ask for any path.
+fn route_of(path: &str) -> &'static str {
+    const ROUTES: [&str; 5] = ["/json", "/healthcheck", "/livez", "/readyz", "/v1/check"];
+    match path.strip_prefix("/auth/") {
+        Some(domain) if !domain.is_empty() && !domain.contains('/') => "/auth/{domain}",
+        _ => ROUTES.into_iter().find(|route| *route == path).unwrap_or_default(),
+    }
 }
 
 async fn in_time(timeout: Option<Duration>, request: Request, next: Next) -> Response {

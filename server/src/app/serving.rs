@@ -52,10 +52,13 @@ impl Serving {
             let gate = overload.gate();
             let native = native.clone().behind(gate.clone());
             let max_message_bytes = settings.grpc.max_message_bytes as usize;
+            let calls = parts.telemetry.calls();
             let grpc = GrpcService::new(rls.clone(), native.clone(), max_message_bytes, others.clone());
+            let grpc = grpc.watched_by(calls.clone());
             let (authorities, metrics) = (authorities.clone(), parts.metrics.clone());
             let warm = beside(&gate, parts.stores.clone().warm());
-            let (http, guard) = (http.routes(parts, rls, native.clone()), guard.clone());
+            let guard = guard.clone();
+            let http = http::watched(http.routes(parts, rls, native.clone()), calls);
             Services { grpc, http, authorities, metrics, warm, guard }
         };
         let limits = connection_limits(settings);

@@ -26,6 +26,7 @@ mod rules;
 mod schema;
 mod secret;
 mod store;
+mod telemetry;
 mod text;
 mod tls;
 
@@ -49,6 +50,7 @@ pub use response::{Mode, Response};
 pub use rules::{Rules, RulesLocation, Runtime};
 pub use secret::{Secret, SecretUrl};
 pub use store::{Denials, Memory, OnFull, Store, StoreKind};
+pub use telemetry::{Otlp, OtlpProtocol, Telemetry, TraceSampler, Traces};
 pub use text::{Address, HeaderName, Host};
 pub use tls::{ClientAuth, PeersTls, Tls, TlsVersion};
 
@@ -82,6 +84,8 @@ pub struct Settings {
     pub overload: Overload,
     /// The log.
     pub log: Log,
+    /// Metrics and traces for a collector.
+    pub telemetry: Telemetry,
     /// How a server leaves.
     pub shutdown: Shutdown,
     /// Domains bound to identities.

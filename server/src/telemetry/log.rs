@@ -1,6 +1,7 @@
 //! Logs: to standard error, as text or JSON, at a level that can be changed while the server runs.
 
 mod json;
+mod refusals;
 
 use std::io::{self, IsTerminal as _};
 use std::sync::OnceLock;
@@ -11,6 +12,7 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{EnvFilter, Layer, Registry, fmt, reload};
 
 use self::json::Json;
+pub(super) use self::refusals::Refusals;
 use crate::config::settings::{Log, LogFormat, LogLevel};
 
 /// The log's level, which can be changed.

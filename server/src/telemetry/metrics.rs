@@ -1,7 +1,9 @@
 //! Everything that is counted.
 
 mod event;
+mod exports;
 mod fallbacks;
+mod latency;
 mod leases;
 mod meters;
 mod naming;
@@ -18,7 +20,11 @@ use tollgate_core::limit::Cost;
 use tollgate_core::rules::{Decision, Descriptor, Hit, Matcher, Outcome, Query, Rule, RuleRef};
 
 use self::event::Event;
+pub use self::exports::ExportCounts;
+pub(super) use self::exports::{Export, Signal};
 use self::fallbacks::Fallbacks;
+pub(super) use self::latency::{BOUNDS, Exemplar, Latencies, Reading};
+pub use self::latency::{HttpCall, Method};
 use self::leases::Leases;
 pub use self::leases::{LeaseResult, ReturnResult};
 pub use self::meters::Meters;
@@ -30,12 +36,13 @@ use self::serving::Unit;
 pub use self::serving::{Answered, Api, ConnectionKind, ErrorKind, Loaded, Open};
 pub(super) use self::serving::{Durations, Loads, Opened, Requests};
 use self::split::NearRatio;
+use super::log::Refusals;
 use super::meter::{Striped, Stripes};
 use super::page::Page;
 pub(super) use crate::breaker::BreakerFigures as BreakerSeries;
 use crate::config::ruleset::Ruleset;
 use crate::overload::OverloadFigures;
-use crate::store::{Replies, Store};
+use crate::store::{Fault, Replies, Store};
 
 /// How to count.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -73,6 +80,12 @@ pub(super) struct Counts {
     pub(super) opened: Opened,
     pub(super) loads: Loads,
     pub(super) watched: Watched,
+    /// Only if calls are timed.
+    pub(super) latencies: OnceLock<Latencies>,
+    pub(super) exports: ExportCounts,
+    /// Only if refusals are logged.
+    refusals: OnceLock<Refusals>,
+    stripes: Stripes,
     near: NearRatio,
 }
 
@@ -126,6 +139,11 @@ impl Metrics {
     /// Counts one decision.
     pub fn decided(&self, rules: &Ruleset, query: &Query<'_>, decision: &Decision<'_>) {
         self.counts.decided(rules.meters(), query, decision);
+        if !decision.allowed()
+            && let Some(refusals) = self.counts.refusals.get()
+        {
+            refusals.refused(query, decision);
+        }
     }
 
     /// Counts what was replied to hits that the store had no answer for.
@@ -167,6 +185,44 @@ impl Metrics {
     /// Counts how long one gRPC request took.
     pub fn response_time(&self, took: Duration) {
         self.counts.durations.count(took);
+    }
+
+    /// Writes from now on so many refusals per second to the log.
+    pub fn log_refusals(&self, per_second: u32) {
+        self.counts.refusals.get_or_init(|| Refusals::new(per_second, self.counts.stripes));
+    }
+
+    /// Times calls and the store from now on.
+    pub fn time_calls(&self) {
+        self.counts.latencies.get_or_init(|| Latencies::new(self.counts.stripes));
+    }
+
+    /// Whether calls are timed. If not, no clock need be read.
+    #[inline]
+    #[must_use]
+    pub fn times_calls(&self) -> bool {
+        self.counts.latencies.get().is_some()
+    }
+
+    /// Counts how long a gRPC call took.
+    pub(super) fn called(&self, method: Method, status: usize, took: Duration, example: Option<Exemplar>) {
+        if let Some(latencies) = self.counts.latencies.get() {
+            latencies.called(method, status, took, example);
+        }
+    }
+
+    /// Counts how long an HTTP request took.
+    pub(super) fn requested(&self, call: HttpCall, took: Duration, example: Option<Exemplar>) {
+        if let Some(latencies) = self.counts.latencies.get() {
+            latencies.requested(call, took, example);
+        }
+    }
+
+    /// Counts how long a store took that had to be waited for, by the first fault of its replies.
+    pub fn stored(&self, fault: Option<Fault>, took: Duration) {
+        if let Some(latencies) = self.counts.latencies.get() {
+            latencies.stored(fault, took);
+        }
     }
 
     /// Counts rules that were put in force.
@@ -233,6 +289,14 @@ impl Metrics {
         self.counts.unknown_domains.all()
     }
 
+    pub(super) fn counts(&self) -> &Arc<Counts> {
+        &self.counts
+    }
+
+    pub(super) fn families(&self) -> Vec<prometheus::proto::MetricFamily> {
+        self.page.families()
+    }
+
     /// The metrics page. With many rules this takes milliseconds: call it where it can block.
     #[must_use]
     pub fn render(&self) -> String {
@@ -256,6 +320,10 @@ impl Counts {
             opened: Opened::default(),
             loads: Loads::default(),
             watched: Watched::default(),
+            latencies: OnceLock::new(),
+            exports: ExportCounts::default(),
+            refusals: OnceLock::new(),
+            stripes,
             near: NearRatio(options.near_limit_ratio),
         }
     }
@@ -297,6 +365,11 @@ impl Counts {
             series.count(&name, valueless, |meter| event.count(meter));
         }
     }
+}
+
+/// The name of gRPC's status `number`.
+pub(super) fn status_name(number: usize) -> &'static str {
+    latency::STATUSES.get(number).unwrap_or(&"UNKNOWN")
 }
 
 /// One descriptor of a request.

@@ -1,9 +1,11 @@
 //! The metrics page, in Prometheus' text format.
 
 mod breakers;
+mod exports;
 mod fallbacks;
 pub(super) mod family;
 mod instruments;
+mod latency;
 mod leases;
 mod overload;
 mod ports;
@@ -13,9 +15,13 @@ mod rules;
 use std::sync::Arc;
 
 use opentelemetry_sdk::metrics::{Instrument, SdkMeterProvider, Stream};
+use prometheus::proto::MetricFamily;
 use prometheus::{Registry, TextEncoder};
 
 use self::fallbacks::Fallbacks;
+pub(super) use self::instruments::dotted;
+use self::latency::Latency;
+pub(super) use self::latency::{Series, TITLES as LATENCIES, all as latencies};
 use self::rules::Rules;
 use super::metrics::Counts;
 use super::reference::Reference;
@@ -50,6 +56,7 @@ impl Page {
         instruments::register(&provider, counts);
         registry.register(Box::new(Rules::new(counts.clone()))).expect("the names do not overlap");
         registry.register(Box::new(Fallbacks::new(counts.clone()))).expect("the names do not overlap");
+        registry.register(Box::new(Latency::new(counts.clone()))).expect("the names do not overlap");
         if counts.series.is_some() {
             let reference = Reference::new(counts.clone());
             registry.register(Box::new(reference)).expect("the names do not overlap");
@@ -57,10 +64,16 @@ impl Page {
         Page { registry, _provider: provider }
     }
 
+    /// Everything that the page shows, as it is now.
+    #[must_use]
+    pub(super) fn families(&self) -> Vec<MetricFamily> {
+        self.registry.gather()
+    }
+
     /// The page as it is now.
     #[must_use]
     pub fn render(&self) -> String {
-        TextEncoder::new().encode_to_string(&self.registry.gather()).unwrap_or_else(|error| {
+        TextEncoder::new().encode_to_string(&self.families()).unwrap_or_else(|error| {
             tracing::error!(%error, "cannot render metrics");
             String::new()
         })

@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 
 use http::{HeaderMap, HeaderValue, Request, Response};
 use hyper::service::Service;
@@ -12,9 +13,12 @@ use tonic::service::Routes;
 use tower::Service as _;
 
 use super::connection::{Body as Incoming, Never};
+use super::watch;
 use crate::access::Introduction;
 use crate::adapter::native::{Leaving, NativeServer, NativeService};
 use crate::adapter::rls::{RlsServer, RlsService};
+use crate::telemetry::calls::Calls;
+use crate::telemetry::metrics::Method;
 
 const RLS: &str = "/envoy.service.ratelimit.v3.RateLimitService/";
 const NATIVE: &str = "/tollgate.v1.RateLimiter/";
@@ -31,6 +35,7 @@ pub struct GrpcService {
     others: Routes,
     leaving: Leaving,
     introduction: Option<Introduction>,
+    calls: Option<Arc<Calls>>,
 }
 
 impl GrpcService {
@@ -58,7 +63,23 @@ impl GrpcService {
     ) -> GrpcService {
         let rls = RlsServer::new(rls, max_message_bytes);
         let native = NativeServer::new(native, max_message_bytes);
-        GrpcService { rls, native, others: others.prepare(), leaving: Leaving::default(), introduction: None }
+        GrpcService {
+            rls,
+            native,
+            others: others.prepare(),
+            leaving: Leaving::default(),
+            introduction: None,
+            calls: None,
+        }
+    }
+}
+
+impl GrpcService {
+    /// The same, with every call watched by `calls`.
+    #[must_use]
+    pub fn watched_by(mut self, calls: Arc<Calls>) -> GrpcService {
+        self.calls = Some(calls);
+        self
     }
 }
 
@@ -68,27 +89,38 @@ impl Service<Request<Incoming>> for GrpcService {
     type Future = Answer;
 
     fn call(&self, mut request: Request<Incoming>) -> Answer {
+        let method = Method::of(request.uri().path());
+        let call = self.calls.as_ref().map(|calls| calls.rpc(method, request.headers()));
         if let Some(introduction) = &self.introduction
             && !introduction.mark(&mut request)
             && request.uri().path().starts_with(CIRCUITS)
         {
             // circuits have no domain; they are for whoever has one
             let refused = Status::permission_denied("this caller has no identity that the settings name");
-            return Box::pin(std::future::ready(Ok(refused.into_http())));
+            return Box::pin(watch::within(call, std::future::ready(Ok(refused.into_http()))));
         }
         if request.uri().path().starts_with(RLS) {
             let answer = self.rls.clone().call(request);
             return Box::pin(async move {
-                let mut response = answer.await?;
+                let mut response = watch::within(call.as_ref(), answer).await?;
                 name_too_large(response.headers_mut());
-                Ok(response)
+                Ok(watch::unary(call, response))
             });
         }
         request.extensions_mut().insert(self.leaving.clone());
+        let end = if method.streams() { watch::stream } else { watch::unary };
         if request.uri().path().starts_with(NATIVE) {
-            return Box::pin(self.native.clone().call(request));
+            let answer = self.native.clone().call(request);
+            return Box::pin(async move {
+                let response = watch::within(call.as_ref(), answer).await?;
+                Ok(end(call, response))
+            });
         }
-        Box::pin(self.others.clone().call(request))
+        let answer = self.others.clone().call(request);
+        Box::pin(async move {
+            let response = watch::within(call.as_ref(), answer).await?;
+            Ok(end(call, response))
+        })
     }
 }
 

@@ -18,7 +18,7 @@ want nginx nginx
 want caddy caddy
 want haproxy haproxy
 want redis-server redis-server
-want prometheus prometheus
+want promtool prometheus
 python3 -c 'import ensurepip' 2>/dev/null || missing+=(python3-venv)
 install_wanted
 

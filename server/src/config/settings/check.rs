@@ -5,13 +5,14 @@ use super::listen::Grpc;
 use super::origin::{Origin, Origins};
 use super::problem::Problem;
 use super::text::Host;
-use super::{Rules, Settings, access, breaker, overload, redis, tls};
+use super::{Rules, Settings, access, breaker, overload, redis, telemetry, tls};
 
 /// Everything that is wrong with settings whose values are sound one by one.
 pub(super) fn problems(settings: &Settings, origins: &Origins) -> Vec<Problem> {
     let mut problems = Vec::new();
     problems.extend(redis::problems(&settings.store, origins));
     problems.extend(breaker::problems(&settings.breaker, &settings.peers, origins));
+    problems.extend(telemetry::problems(&settings.telemetry, origins));
     problems.extend(keepalive(&settings.grpc, origins));
     problems.extend(overload::problems(&settings.overload, origins));
     problems.extend(shared_ports(settings, origins));

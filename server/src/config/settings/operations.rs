@@ -22,6 +22,8 @@ pub struct Metrics {
     /// The reference's response time counts milliseconds though its name says seconds, `false`.
     /// `PROMETHEUS_RESPONSE_TIME_AS_MILLISECONDS`
     pub response_time_as_milliseconds: bool,
+    /// Calls and the store are timed, `true`: two readings of the clock for each call.
+    pub durations: bool,
     /// Share of a limit from which hits count as near it, `0.8`, from 0 to 1. `NEAR_LIMIT_RATIO`
     pub near_limit_ratio: f64,
 }
@@ -33,6 +35,7 @@ impl Default for Metrics {
             prometheus_addr: Address::default(),
             prometheus_path: "/metrics".to_owned(),
             response_time_as_milliseconds: false,
+            durations: true,
             near_limit_ratio: 0.8,
         }
     }
@@ -44,13 +47,22 @@ fn absolute_path<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D
 }
 
 /// `[log]`
-#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Log {
     /// Least important lines that are written, `info`. `LOG_LEVEL`
     pub level: LogLevel,
     /// `text` or `json`, `text`. `LOG_FORMAT`
     pub format: LogFormat,
+    /// Most refusals that are written in one second, `5`, from 0 to 10000; the next line says how many were left
+    /// out.
+    pub refusals: u32,
+}
+
+impl Default for Log {
+    fn default() -> Log {
+        Log { level: LogLevel::default(), format: LogFormat::default(), refusals: 5 }
+    }
 }
 
 /// Importance of a log line.

@@ -3,6 +3,7 @@
 
 mod table;
 mod tls;
+mod tracing;
 
 use std::time::Duration;
 
@@ -27,6 +28,7 @@ pub(super) struct Verdict {
 
 /// What a variable implies unless something else says otherwise: weaker than every other layer but the defaults.
 pub(super) fn implied(environment: &Environment, layers: &mut Layers) {
+    tracing::implied(environment, layers);
     if wants_prometheus(environment) {
         layers.add_text("metrics.prometheus_addr", ":9090", env("USE_PROMETHEUS"));
     }
@@ -46,6 +48,7 @@ pub(super) fn aliases(environment: &Environment, layers: &mut Layers) {
     }
     add_prometheus(environment, layers);
     tls::add(environment, layers);
+    tracing::aliases(environment, layers);
 }
 
 /// The text that means for us what `text` means for the reference; `None` if it is as good as not set.

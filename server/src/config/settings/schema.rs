@@ -39,6 +39,8 @@ const HOST: Allowed = Allowed::Form("an IP address or a host name");
 const HEADER: Allowed = Allowed::Form("an HTTP header name");
 const LEVEL: Allowed = Allowed::Form("error, warn, info, debug or trace");
 const ADDRESS: Allowed = Allowed::Form("host:port, :port or nothing");
+const SAMPLERS: &str = "always_on, always_off, traceidratio, parentbased_always_on, parentbased_always_off or \
+                        parentbased_traceidratio";
 const MAPPING: Allowed = Allowed::Tree(
     "a list of descriptors such as [[{key = \"path\", from = \"path\"}]]; a source is header:NAME, query:NAME, \
      method, path, host, client_ip or const:TEXT",
@@ -151,6 +153,8 @@ pub(super) const FIELDS: &[Field] = &[
     field("http.tls.min_version", TLS_VERSION),
     field("log.format", Allowed::Form("text or json")),
     field("log.level", LEVEL),
+    field("log.refusals", Allowed::Whole(0..=10_000)),
+    field("metrics.durations", Allowed::Switch),
     field("metrics.near_limit_ratio", Allowed::Ratio),
     field("metrics.prometheus_addr", ADDRESS),
     field("metrics.prometheus_path", Allowed::Form("a path that begins with /")),
@@ -213,6 +217,19 @@ pub(super) const FIELDS: &[Field] = &[
     field("store.redis.tls_skip_hostname_verification", Allowed::Switch),
     field("store.redis.url", Allowed::Secret),
     field("store.redis.wait_replicas", Allowed::Whole(0..=16)),
+    field("telemetry.disabled", Allowed::Switch),
+    field("telemetry.otlp.endpoint", Allowed::Form("http://host:port, https://host:port, or nothing")),
+    field("telemetry.otlp.headers", Allowed::Secret),
+    field("telemetry.otlp.metrics_interval", Allowed::Duration),
+    field("telemetry.otlp.protocol", Allowed::Form("grpc or http/protobuf")),
+    field("telemetry.otlp.timeout", Allowed::Duration),
+    field("telemetry.otlp.tls_ca", Allowed::Text),
+    field("telemetry.resource_attributes", Allowed::Form("name=value,name=value or nothing")),
+    field("telemetry.service_name", Allowed::Form("a name")),
+    field("telemetry.traces.descriptors", Allowed::Switch),
+    field("telemetry.traces.queue", Allowed::Whole(1..=1_000_000)),
+    field("telemetry.traces.ratio", Allowed::Ratio),
+    field("telemetry.traces.sampler", Allowed::Form(SAMPLERS)),
 ];
 
 /// The table whose keys are names of domains, with dots in them or not.

@@ -10,6 +10,8 @@ use tracing_subscriber::fmt::time::{FormatTime as _, SystemTime};
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::registry::LookupSpan;
 
+use crate::telemetry::trace;
+
 /// Writes events as JSON.
 pub(super) struct Json;
 
@@ -32,6 +34,11 @@ where
         line.insert("@message".into(), "".into());
         line.insert("level".into(), metadata.level().as_str().to_ascii_lowercase().into());
         line.insert("target".into(), metadata.target().into());
+        if let Some(trace) = trace::current() {
+            let hex = |id: &[u8]| id.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+            line.insert("trace_id".into(), hex(&trace.id()).into());
+            line.insert("span_id".into(), hex(&trace.span()).into());
+        }
         event.record(&mut Fields(&mut line));
         writeln!(writer, "{}", Value::Object(line))
     }

@@ -77,3 +77,25 @@ fn a_log_can_be_started_twice() {
     let two = init(&Log { level: LogLevel::Debug, ..Log::default() });
     assert_eq!(one.get(), two.get());
 }
+
+#[test]
+fn json_lines_of_a_followed_request_name_its_trace() {
+    use futures_util::FutureExt as _;
+
+    use crate::telemetry::metrics::ExportCounts;
+    use crate::telemetry::trace::{Named, Sampler, TraceOptions, Tracer};
+
+    let options = TraceOptions { sampler: Sampler::new(1.0, true), queue: 1, shows_values: false };
+    let (tracer, _traces) = Tracer::new(options, ExportCounts::default());
+    let named = || Named { span: "call", attributes: &[] };
+    let live = tracer.begin(&http::HeaderMap::new(), named).unwrap();
+    let id = format!("{:032x}", u128::from_be_bytes(live.trace().id()));
+    let span = format!("{:016x}", u64::from_be_bytes(live.trace().span()));
+    let text = logged(LogFormat::Json, |_| {
+        live.within(async { tracing::info!("inside") }).now_or_never().unwrap();
+        tracing::info!("outside");
+    });
+    let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!((&lines[0]["trace_id"], &lines[0]["span_id"]), (&id.into(), &span.into()));
+    assert_eq!((&lines[1]["@message"], &lines[1]["trace_id"]), (&"outside".into(), &Value::Null));
+}

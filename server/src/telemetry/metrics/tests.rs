@@ -219,3 +219,37 @@ fn counts_are_exact_over_threads_and_reloads() {
     assert_eq!(tally(&metrics, "user").total_hits, 8_000);
     assert_eq!(reference(&metrics, "shop.user_3").total_hits, 2_000);
 }
+
+#[test]
+fn refusals_in_the_log_name_rules_and_no_values() {
+    use std::io::Write;
+    use std::sync::Mutex;
+
+    #[derive(Clone, Default)]
+    struct Lines(Arc<Mutex<Vec<u8>>>);
+    impl Write for Lines {
+        fn write(&mut self, text: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().unwrap().write(text)
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    let metrics = Metrics::new(OPTIONS);
+    metrics.log_refusals(2);
+    let rules = rules(&metrics, vec![limited("user", Some(10))]);
+    let lines = Lines::default();
+    let written = lines.clone();
+    let log = tracing_subscriber::fmt().with_ansi(false).with_writer(move || written.clone()).finish();
+    tracing::subscriber::with_default(log, || {
+        decide(&metrics, &rules, &query("shop", "user", "hunter2"), 0);
+        (0..5).for_each(|_| decide(&metrics, &rules, &query("shop", "user", "hunter2"), 10));
+    });
+    let text = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
+    // a second may end meanwhile
+    assert!((2..=4).contains(&text.lines().count()), "{text}");
+    assert!(text.contains(r#"refused domain="shop" rules="shop.user""#), "{text}");
+    assert!(!text.contains("hunter2"));
+}

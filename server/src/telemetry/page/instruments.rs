@@ -2,6 +2,7 @@
 //!
 //! Labels come from configuration or from closed lists, never from requests.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -9,7 +10,7 @@ use opentelemetry::metrics::{AsyncInstrument, Meter, MeterProvider};
 use opentelemetry::{KeyValue, Value};
 use opentelemetry_sdk::metrics::SdkMeterProvider;
 
-use super::{breakers, leases, overload, ports, remote};
+use super::{breakers, exports, leases, overload, ports, remote};
 use crate::store::Usage;
 use crate::telemetry::metrics::{Authorities, Counts};
 
@@ -125,9 +126,22 @@ const ALL: [Shown; 17] = [
 pub(super) fn register(provider: &SdkMeterProvider, counts: &Arc<Counts>) {
     let meter = provider.meter("tollgate");
     let all = ALL.into_iter().chain(leases::ALL).chain(remote::ALL).chain(breakers::ALL);
-    for shown in all.chain(overload::ALL).chain(ports::ALL) {
+    for shown in all.chain(overload::ALL).chain(ports::ALL).chain(exports::ALL) {
         shown.register(&meter, counts.clone());
     }
+}
+
+/// Families of the page by name, with their names in OpenTelemetry: those with dots.
+pub(in crate::telemetry) fn dotted() -> HashMap<String, &'static str> {
+    let shown =
+        ALL.into_iter().chain(leases::ALL).chain(remote::ALL).chain(breakers::ALL).chain(exports::ALL);
+    let collected = ["tollgate.decisions", "tollgate.hits", "tollgate.uncounted", "tollgate.fallbacks"];
+    let counters = collected.map(|name| (format!("{}_total", name.replace('.', "_")), name));
+    let named = shown.map(|shown| {
+        let ending = if matches!(shown.kind, Counter) { "_total" } else { "" };
+        (format!("{}{ending}", shown.name.replace('.', "_")), shown.name)
+    });
+    named.chain(counters).collect()
 }
 
 impl Shown {

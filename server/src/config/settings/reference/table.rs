@@ -3,7 +3,7 @@
 //! TLS (`tls.rs`).
 //!
 //! Accepted without a word, since nothing is lost: `STATS_FLUSH_INTERVAL` (our counters are live),
-//! `ENABLE_NEGATIVE_HITS` (refunds always work), `OTEL_*` (unused without `TRACING_ENABLED`, which is named itself).
+//! `ENABLE_NEGATIVE_HITS` (refunds always work). `OTEL_*` and `TRACING_*` are in [`super::tracing`].
 
 /// A variable that we do not honour.
 pub(super) struct Variable {
@@ -80,7 +80,6 @@ pub(super) const LOWERED: &[(&str, &str)] = &[
 ];
 
 const NO_STATSD: &str = "there is no statsd sink; scrape /metrics";
-const NO_TRACING: &str = "there is no tracing in this version";
 const NO_XDS: &str = "rules over xDS are not available in this version";
 const NO_MEMCACHE: &str = "there is no store in memcache";
 
@@ -95,12 +94,6 @@ pub(super) const UNHONOURED: &[Variable] = &[
     governed("DOG_STATSD_MOGRIFIER_*", &[], NO_STATSD, "USE_DOG_STATSD"),
     texts("PROMETHEUS_MAPPER_YAML", &[], "the reference's built-in names are used"),
     texts("EXTRA_TAGS", &[], "metrics have no extra tags; add them when scraping"),
-    variable("TRACING_ENABLED", Harmless::Off, NO_TRACING),
-    governed("TRACING_EXPORTER_PROTOCOL", &["http"], NO_TRACING, "TRACING_ENABLED"),
-    governed("TRACING_SERVICE_NAME", &["RateLimit"], NO_TRACING, "TRACING_ENABLED"),
-    governed("TRACING_SERVICE_NAMESPACE", &[], NO_TRACING, "TRACING_ENABLED"),
-    governed("TRACING_SERVICE_INSTANCE_ID", &[], NO_TRACING, "TRACING_ENABLED"),
-    governed("TRACING_SAMPLING_RATE", &["1"], NO_TRACING, "TRACING_ENABLED"),
     variable("STOP_CACHE_KEY_INCREMENT_WHEN_OVERLIMIT", Harmless::Off, "set charge: admitted in the rules"),
     texts("CONFIG_GRPC_XDS_NODE_ID", &["default"], NO_XDS),
     texts("CONFIG_GRPC_XDS_NODE_METADATA", &[], NO_XDS),
