@@ -10,4 +10,5 @@ pub mod lease;
 pub mod limit;
 pub mod load;
 pub mod rules;
+pub mod sketch;
 pub mod time;

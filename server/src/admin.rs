@@ -1,6 +1,7 @@
 //! The admin port: metrics, the rules in force, the state of the server, the log level.
 
 mod circuits;
+mod console;
 mod date;
 mod log;
 mod rlconfig;
@@ -18,6 +19,7 @@ use axum::routing::{get, post};
 use tokio::time::Instant;
 
 pub use self::circuits::CircuitsPage;
+pub use self::console::{Console, ConsoleSources};
 pub(crate) use self::writes::Denied;
 pub use self::writes::Writes;
 pub(crate) use self::writes::{bearer, same, vouch};
@@ -29,9 +31,12 @@ use crate::telemetry::metrics::Metrics;
 use crate::telemetry::page;
 
 /// Every path of this port with its help, in order.
-const ENDPOINTS: [(&str, &str); 7] = [
+const ENDPOINTS: [(&str, &str); 10] = [
     ("/", "this list"),
     ("/circuits", "circuits that this server owns as JSON, the first thousand"),
+    ("/console", "the console, a web page; live events at /console/events"),
+    ("/console/override", "POST forces a circuit"),
+    ("/console/state", "what the console shows as JSON"),
     ("/log", "log level: GET shows it, PUT ?level=debug changes it"),
     ("/metrics", "counters in Prometheus' text format"),
     ("/rlconfig", "print out the currently loaded configuration for debugging"),
@@ -53,6 +58,8 @@ pub struct Admin {
     pub store: Arc<dyn Store>,
     /// The circuits that this server owns.
     pub circuits: CircuitsPage,
+    /// What the console shows.
+    pub console: Arc<Console>,
     /// Who may change anything.
     pub writes: Writes,
 }
@@ -77,6 +84,7 @@ pub fn routes(admin: Admin) -> Router {
         .route("/rlconfig", get(rlconfig::show))
         .route("/stats", get(stats::show))
         .route("/store/clear", post(store::clear))
+        .merge(console::routes())
         .fallback(async || (StatusCode::NOT_FOUND, list().await))
         .with_state(Arc::new(Served { admin, since: Instant::now() }))
 }

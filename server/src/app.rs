@@ -25,7 +25,7 @@ use self::security::Security;
 use self::serving::Serving;
 use self::store::Stores;
 use self::telemetry::Telemetry;
-use crate::admin::{self, Admin, Writes};
+use crate::admin::{self, Admin, Console, ConsoleSources, Writes};
 use crate::breaker::Breakers;
 use crate::clock::{Clock, SystemClock};
 use crate::config::location::Location;
@@ -89,7 +89,10 @@ pub async fn run(app: App, shutdown: impl Future<Output = ()>) -> anyhow::Result
     tracing::info!("{}", parts.stores.describe());
     listeners::announce(&settings, &listeners)?;
     let writes = Writes::with(settings.admin.token.reveal());
-    let admin = admin::routes(parts.admin(log, writes, &breakers));
+    breakers.tell_hot_keys(parts.metrics.clone());
+    let console = parts.console(&effective, &breakers)?;
+    spawn(&background, console.clone().keep());
+    let admin = admin::routes(parts.admin(log, writes, &breakers, console));
     security.serve_admin(&settings, &background, listeners.admin, admin);
     if let Some(listener) = listeners.metrics {
         let page = admin::metrics_routes(parts.metrics.clone(), &settings.metrics.prometheus_path);
@@ -165,7 +168,24 @@ impl Parts {
         spawn(background, self.stores.clone().keep(self.clock.clone()));
     }
 
-    fn admin(&self, log: LogHandle, writes: Writes, breakers: &Arc<Breakers>) -> Admin {
+    fn console(&self, effective: &Effective, breakers: &Arc<Breakers>) -> anyhow::Result<Arc<Console>> {
+        let sources = ConsoleSources {
+            engine: self.engine.clone(),
+            metrics: self.metrics.clone(),
+            config: self.state.clone(),
+            store: self.stores.store.clone(),
+            breakers: breakers.clone(),
+        };
+        Console::new(sources, effective)
+    }
+
+    fn admin(
+        &self,
+        log: LogHandle,
+        writes: Writes,
+        breakers: &Arc<Breakers>,
+        console: Arc<Console>,
+    ) -> Admin {
         let breakers = breakers.clone();
         Admin {
             circuits: Arc::new(move || breakers.page()),
@@ -173,6 +193,7 @@ impl Parts {
             metrics: self.metrics.clone(),
             config: self.state.clone(),
             log,
+            console,
             store: self.stores.store.clone(),
             writes,
         }

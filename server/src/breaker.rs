@@ -7,12 +7,14 @@
 //! owner goes on where the old one stopped. Nothing here is on the path of anybody's calls.
 
 mod circuits;
+mod console;
 mod counts;
 mod decode;
 mod directory;
 mod encode;
 mod exchange;
 mod fan_out;
+mod history;
 mod key;
 mod members;
 mod outbox;
@@ -25,8 +27,8 @@ mod sessions;
 mod tls;
 
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -38,6 +40,7 @@ use tollgate_core::time::{Span, Time};
 use tollgate_proto::tollgate::v1 as wire;
 
 use self::circuits::{Caller, Circuits, Listener};
+pub use self::console::{Peer, Told};
 pub use self::counts::BreakerFigures;
 use self::counts::Counts;
 use self::decode::{Heard, Said};
@@ -52,6 +55,7 @@ pub use self::tls::PeerTls;
 use crate::admin::Writes;
 use crate::clock::{Clock, Steady};
 use crate::store::redis::RedisStore;
+use crate::telemetry::metrics::Metrics;
 
 /// How often circuits that nobody has taken are offered again.
 const AGAIN: Duration = Duration::from_millis(250);
@@ -97,6 +101,8 @@ pub struct Breakers {
     /// Which change of the forced circuits is known.
     forced: AtomicU64,
     closing: CancellationToken,
+    /// Whose hot keys other servers may ask for.
+    hot: OnceLock<Arc<Metrics>>,
 }
 
 /// What goes to other servers, by their names.
@@ -128,6 +134,7 @@ impl Breakers {
             unsettled: AtomicBool::new(false),
             forced: AtomicU64::new(0),
             closing: CancellationToken::new(),
+            hot: OnceLock::new(),
         }))
     }
 

@@ -40,6 +40,8 @@ pub enum Command {
     Explain(ExplainArgs),
     /// Print the settings in effect, and who set each
     Config(SettingsArgs),
+    /// Watch a running server: refused keys, rules, breakers, the store
+    Top(TopArgs),
     /// Ask a running server whether it serves: an exit code
     Health(HealthArgs),
     /// Run files of requests with the decisions they should get, on a virtual clock
@@ -145,6 +147,23 @@ pub struct CheckArgs {
     /// How problems are shown
     #[arg(long, value_enum, default_value_t = Format::Text)]
     pub format: Format,
+}
+
+/// Flags of `top`.
+#[derive(Args, Clone, Debug, Eq, PartialEq)]
+pub struct TopArgs {
+    /// Admin port of the server
+    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:6070")]
+    pub admin: String,
+    /// Print once, and end
+    #[arg(long)]
+    pub once: bool,
+    /// Print everything once as JSON
+    #[arg(long)]
+    pub json: bool,
+    /// Most rows of each table
+    #[arg(long, value_name = "N", default_value_t = 5)]
+    pub rows: usize,
 }
 
 /// Flags of `explain`.

@@ -8,6 +8,7 @@ mod replay;
 mod schema;
 mod serve;
 mod test;
+mod top;
 
 use std::io::Write as _;
 use std::process::ExitCode;
@@ -30,6 +31,7 @@ pub fn execute(command: Command) -> ExitCode {
         Command::Test(args) => test::test(&args),
         Command::Replay(args) => replay::replay(&args),
         Command::Schema => schema::schema(),
+        Command::Top(args) => top::top(&args),
     }
 }
 

@@ -3,6 +3,7 @@
 pub mod denied;
 pub mod memory;
 pub mod redis;
+pub mod times;
 
 use std::fmt;
 use std::future::Future;
@@ -76,6 +77,16 @@ pub trait Store: Send + Sync + 'static {
 
     /// How full the store is.
     fn usage(&self) -> Usage;
+
+    /// How long calls of a store that is elsewhere took, since the start; `None` of one that is not.
+    fn call_times(&self) -> Option<times::Times> {
+        None
+    }
+
+    /// Whether it can be asked, as far as is known.
+    fn is_up(&self) -> bool {
+        true
+    }
 }
 
 /// Why a store has no answer.

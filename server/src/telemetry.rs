@@ -1,6 +1,7 @@
 //! What operators see: counters, the metrics page, logs.
 
 pub mod calls;
+pub mod hot;
 pub mod log;
 pub mod meter;
 pub mod metrics;

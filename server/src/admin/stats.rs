@@ -6,6 +6,7 @@ use serde_json::{Map, Value, json};
 
 use super::date::rfc3339;
 use super::{Served, Shared};
+use crate::config::watch::ConfigSnapshot;
 use crate::store::{Fault, Remote, Usage};
 
 pub(super) async fn show(State(served): Shared) -> Json<Value> {
@@ -14,7 +15,7 @@ pub(super) async fn show(State(served): Shared) -> Json<Value> {
         "version": env!("CARGO_PKG_VERSION"),
         "uptime_seconds": served.since.elapsed().as_secs(),
         "rules": rules(&served),
-        "config": config(&served),
+        "config": config(&served.admin.config.snapshot()),
         "store": usage(&served.admin.store.usage()),
         "connections": object(metrics.connections()),
         "held_requests": metrics.held(),
@@ -28,8 +29,7 @@ fn rules(served: &Served) -> Value {
     json!({ "domains": rules.matcher().domains(), "rules": rules.matcher().rules().len() })
 }
 
-fn config(served: &Served) -> Value {
-    let config = served.admin.config.snapshot();
+pub(super) fn config(config: &ConfigSnapshot) -> Value {
     json!({
         "last_load_ok": config.last_good_unix_ms.is_some() && config.problems.is_empty(),
         "last_attempt": (config.last_attempt_unix_ms > 0).then(|| rfc3339(config.last_attempt_unix_ms)),
@@ -41,7 +41,7 @@ fn config(served: &Served) -> Value {
     })
 }
 
-fn usage(usage: &Usage) -> Value {
+pub(super) fn usage(usage: &Usage) -> Value {
     let Usage { keys, bytes, full, swept, remote, denials } = usage;
     let full = json!({ "denied": full.denied, "allowed": full.allowed, "evicted": full.evicted });
     let denials = denials
@@ -68,6 +68,6 @@ fn faults(remote: &Remote) -> Value {
     object(faults.map(|(fault, times)| (fault.name(), times)))
 }
 
-fn object(entries: impl IntoIterator<Item = (impl Into<String>, u64)>) -> Value {
+pub(super) fn object(entries: impl IntoIterator<Item = (impl Into<String>, u64)>) -> Value {
     Value::Object(entries.into_iter().map(|(name, value)| (name.into(), value.into())).collect::<Map<_, _>>())
 }

@@ -7,9 +7,10 @@ use tollgate_core::time::{Span, Time};
 use tower::ServiceExt as _;
 
 use super::*;
+use crate::breaker::{BreakerOptions, Breakers, Member, Policy};
 use crate::clock::ManualClock;
 use crate::config::ruleset::Ruleset;
-use crate::config::settings::Log;
+use crate::config::settings::{self, Effective, Log};
 use crate::fallback::{Fallback, Servers};
 use crate::store::{Charging, Clearing, Forgetting, Replies, Usage};
 use crate::telemetry::log;
@@ -35,7 +36,7 @@ impl Store for NoStore {
     }
 }
 
-fn admin(writes: Writes) -> Admin {
+pub(super) fn admin(writes: Writes) -> Admin {
     let metrics = Arc::new(Metrics::new(MetricOptions {
         near_limit_ratio: 0.8,
         reference_names: false,
@@ -43,6 +44,7 @@ fn admin(writes: Writes) -> Admin {
         response_time_as_milliseconds: false,
     }));
     let store: Arc<dyn Store> = Arc::new(NoStore);
+    let config: Arc<ConfigState> = Arc::default();
     let engine = Engine::new(
         store.clone(),
         Arc::new(Fallback::new(Servers::new(1))),
@@ -51,10 +53,33 @@ fn admin(writes: Writes) -> Admin {
     );
     let log = log::init(&Log::default());
     let circuits: CircuitsPage = Arc::new(|| Value::Array(Vec::new()));
-    Admin { engine: Arc::new(engine), metrics, config: Arc::default(), log, store, circuits, writes }
+    let engine = Arc::new(engine);
+    let sources = ConsoleSources {
+        engine: engine.clone(),
+        metrics: metrics.clone(),
+        config: config.clone(),
+        store: store.clone(),
+        breakers: breakers(writes.clone()),
+    };
+    let (settings, origins) = Default::default();
+    let console = Console::new(sources, &Effective { settings, origins, warnings: Vec::new() }).unwrap();
+    Admin { engine, metrics, config, log, store, circuits, console, writes }
 }
 
-fn limited(key: &str, requests_per_unit: u32) -> DescriptorSpec {
+fn breakers(writes: Writes) -> Arc<Breakers> {
+    let options = BreakerOptions {
+        policy: Policy::new(settings::Breaker::default().compile().unwrap()).unwrap(),
+        max_circuits: 10,
+        max_keys_per_client: 10,
+        writes,
+        token: String::new(),
+        me: Member { name: "alone".into(), incarnation: 1, address: String::new() },
+        store: None,
+    };
+    Breakers::new(options, &ManualClock::at(Time::from_micros(1_000_000_000_000))).unwrap()
+}
+
+pub(super) fn limited(key: &str, requests_per_unit: u32) -> DescriptorSpec {
     let window = Window::Epoch(Span::from_secs(3_600));
     let limit = FixedWindow::new(requests_per_unit.into(), window, Refused::Counts).unwrap();
     let rule = RuleSpec {
@@ -69,13 +94,18 @@ fn limited(key: &str, requests_per_unit: u32) -> DescriptorSpec {
     DescriptorSpec { key: key.into(), rule: Some(rule), ..DescriptorSpec::default() }
 }
 
-fn load(admin: &Admin, descriptors: Vec<DescriptorSpec>) {
+pub(super) fn load(admin: &Admin, descriptors: Vec<DescriptorSpec>) {
     let spec = DomainSpec { name: "shop".into(), descriptors, ..DomainSpec::default() };
     let matcher = Matcher::build(vec![spec], Defaults::default()).unwrap();
     admin.engine.use_rules(Arc::new(Ruleset::new(matcher, &admin.metrics)));
 }
 
-async fn ask(router: Router, method: Method, path: &str, token: Option<&str>) -> (StatusCode, String) {
+pub(super) async fn ask(
+    router: Router,
+    method: Method,
+    path: &str,
+    token: Option<&str>,
+) -> (StatusCode, String) {
     let mut request = Request::builder().method(method).uri(path);
     if let Some(token) = token {
         request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));

@@ -279,7 +279,9 @@ impl Circuits {
         let circuit = make(ruled.configured.clone(), incarnation, seed, now);
         let mut entry = Entry::new(circuit, ruled.clone(), now);
         if let Some(forced) = self.overrides.get(key, now) {
-            entry.force(now, Some(&forced), &mut Vec::new());
+            let mut events = Vec::new();
+            entry.force(now, Some(&forced), &mut events);
+            entry.spread(now, key, &events, &self.counts);
         }
         shard.circuits.insert(key.clone(), entry);
         Some(())

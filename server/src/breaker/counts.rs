@@ -6,6 +6,8 @@ use std::sync::{Mutex, PoisonError};
 
 use tollgate_core::breaker::fleet::Totals;
 
+use super::history::History;
+
 /// From which state, to which, why.
 type Change = (&'static str, &'static str, &'static str);
 
@@ -22,6 +24,7 @@ pub(super) struct Counts {
     relayed: AtomicU64,
     undelivered: AtomicU64,
     streams: AtomicU64,
+    pub(super) history: History,
 }
 
 /// What of a circuit outlives it.

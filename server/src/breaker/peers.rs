@@ -112,6 +112,14 @@ impl Peers for PeerService {
         self.0.own_page(&request.into_inner()).map(Response::new)
     }
 
+    async fn get_console(
+        &self,
+        request: Request<wire::GetConsoleRequest>,
+    ) -> Result<Response<wire::GetConsoleResponse>, Status> {
+        self.permit(&request)?;
+        Ok(Response::new(self.0.own_console()))
+    }
+
     async fn set_own_override(
         &self,
         request: Request<wire::SetOverrideRequest>,

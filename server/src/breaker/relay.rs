@@ -113,6 +113,13 @@ impl Links {
         reachable.map(|(name, _)| name.clone()).collect()
     }
 
+    /// All of them, in the order of their addresses.
+    pub(super) fn members(&self) -> Vec<Member> {
+        let mut members: Vec<Member> = self.lock().values().map(|link| link.member.clone()).collect();
+        members.sort_unstable_by(|one, other| one.address.cmp(&other.address));
+        members
+    }
+
     /// How many there are, and how many of them are lost.
     pub(super) fn count(&self) -> (usize, usize) {
         let links = self.lock();

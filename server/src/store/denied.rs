@@ -295,6 +295,14 @@ impl Store for Denied {
         };
         Usage { denials: Some(denials), ..self.store.usage() }
     }
+
+    fn call_times(&self) -> Option<super::times::Times> {
+        self.store.call_times()
+    }
+
+    fn is_up(&self) -> bool {
+        self.store.is_up()
+    }
 }
 
 #[cfg(test)]

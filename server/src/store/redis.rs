@@ -136,4 +136,12 @@ impl Store for RedisStore {
         remote.servers = self.servers.count();
         Usage { remote: Some(remote), ..Usage::default() }
     }
+
+    fn call_times(&self) -> Option<super::times::Times> {
+        Some(self.sender.report.times.read())
+    }
+
+    fn is_up(&self) -> bool {
+        RedisStore::is_up(self)
+    }
 }

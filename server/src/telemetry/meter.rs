@@ -22,7 +22,7 @@ thread_local! {
 
 /// The number of this thread: threads are numbered in the order in which they first count.
 #[inline]
-fn seat() -> usize {
+pub(super) fn seat() -> usize {
     SEAT.with(|seat| match seat.get() {
         NO_SEAT => take_seat(seat),
         taken => taken,
@@ -45,6 +45,12 @@ impl Stripes {
     #[must_use]
     pub fn for_threads(threads: usize) -> Stripes {
         Stripes(threads.clamp(1, MAX_STRIPES).next_power_of_two())
+    }
+
+    /// How many.
+    #[must_use]
+    pub const fn count(self) -> usize {
+        self.0
     }
 }
 

@@ -1,5 +1,6 @@
 //! Everything that is counted.
 
+mod console;
 mod event;
 mod exports;
 mod fallbacks;
@@ -19,6 +20,7 @@ use std::time::Duration;
 use tollgate_core::limit::Cost;
 use tollgate_core::rules::{Decision, Descriptor, Hit, Matcher, Outcome, Query, Rule, RuleRef};
 
+pub use self::console::{FallenBack, RuleUse, Totals};
 use self::event::Event;
 pub use self::exports::ExportCounts;
 pub(super) use self::exports::{Export, Signal};
@@ -36,6 +38,7 @@ use self::serving::Unit;
 pub use self::serving::{Answered, Api, ConnectionKind, ErrorKind, Loaded, Open};
 pub(super) use self::serving::{Durations, Loads, Opened, Requests};
 use self::split::NearRatio;
+use super::hot::HotKeys;
 use super::log::Refusals;
 use super::meter::{Striped, Stripes};
 use super::page::Page;
@@ -61,6 +64,7 @@ pub struct MetricOptions {
 #[derive(Debug)]
 pub struct Metrics {
     counts: Arc<Counts>,
+    hot: HotKeys,
     page: Page,
 }
 
@@ -127,7 +131,8 @@ impl Metrics {
     pub fn new(options: MetricOptions) -> Metrics {
         let counts = Arc::new(Counts::new(options));
         let page = Page::new(&counts);
-        Metrics { counts, page }
+        let hot = HotKeys::new(Stripes::for_threads(options.stripes));
+        Metrics { counts, hot, page }
     }
 
     /// The counters for the rules of `matcher`; a rule that was there before keeps its counts.
@@ -144,6 +149,7 @@ impl Metrics {
         {
             refusals.refused(query, decision);
         }
+        self.hot.decided(query, decision);
     }
 
     /// Counts what was replied to hits that the store had no answer for.
@@ -295,6 +301,12 @@ impl Metrics {
 
     pub(super) fn families(&self) -> Vec<prometheus::proto::MetricFamily> {
         self.page.families()
+    }
+
+    /// The keys that are asked about and refused most.
+    #[must_use]
+    pub fn hot(&self) -> &HotKeys {
+        &self.hot
     }
 
     /// The metrics page. With many rules this takes milliseconds: call it where it can block.

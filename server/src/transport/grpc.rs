@@ -97,7 +97,7 @@ impl Service<Request<Incoming>> for GrpcService {
         {
             // circuits have no domain; they are for whoever has one
             let refused = Status::permission_denied("this caller has no identity that the settings name");
-            return Box::pin(watch::within(call, std::future::ready(Ok(refused.into_http()))));
+            return Box::pin(std::future::ready(Ok(watch::unary(call, refused.into_http()))));
         }
         if request.uri().path().starts_with(RLS) {
             let answer = self.rls.clone().call(request);

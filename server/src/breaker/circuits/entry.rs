@@ -220,20 +220,21 @@ impl Entry {
     /// Counts, logs and tells what has happened.
     pub(super) fn spread(&mut self, now: Time, key: &Key, events: &[Event], counts: &Counts) {
         for event in events {
-            self.note(key, event, counts);
+            self.note(now, key, event, counts);
         }
         if !events.is_empty() {
             self.tell(now, key, |watcher| concerns(events, watcher.reporter.id));
         }
     }
 
-    fn note(&mut self, key: &Key, event: &Event, counts: &Counts) {
+    fn note(&mut self, now: Time, key: &Key, event: &Event, counts: &Counts) {
         match event {
             Event::Changed { from, to, reason, epoch, .. } => {
                 self.would_open = false;
                 let (from, to) = (state_name(*from), state_name(*to));
                 counts.changed(from, to, reason_name(reason));
                 let why = explain(reason);
+                counts.history.note(now, key, (from, to), &why);
                 tracing::info!(circuit = %key, from, to, epoch = epoch.counter, "circuit has changed: {why}");
                 self.reason = why;
             }
@@ -241,11 +242,13 @@ impl Entry {
                 self.would_open = true;
                 counts.changed("metrics_only", "would_open", reason_name(reason));
                 self.reason = explain(reason);
+                counts.history.note(now, key, ("metrics_only", "would_open"), &self.reason);
                 tracing::info!(circuit = %key, "circuit would open: {}", self.reason);
             }
             Event::WouldRecover => {
                 self.would_open = false;
                 counts.changed("would_open", "metrics_only", "recovered");
+                counts.history.note(now, key, ("would_open", "metrics_only"), "recovered");
             }
             Event::LocalFault { reporter, judged, failures } => {
                 counts.local_fault();

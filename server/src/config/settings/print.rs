@@ -9,13 +9,22 @@ use super::{Effective, schema};
 impl fmt::Display for Effective {
     /// One line a setting, sorted; the whole is a settings file again.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let tree = serde_json::to_value(&self.settings).map_err(|_| fmt::Error)?;
+        let rows = self.rows().map_err(|_| fmt::Error)?;
+        rows.iter().try_for_each(|(key, value, origin)| writeln!(f, "{key} = {value}   # {origin}"))
+    }
+}
+
+impl Effective {
+    /// Every setting, sorted: its dotted key, its value as TOML, and who set it.
+    ///
+    /// # Errors
+    /// A setting cannot be written.
+    pub fn rows(&self) -> serde_json::Result<Vec<(String, String, String)>> {
         let mut leaves = Vec::new();
-        collect("", tree, &mut leaves);
+        collect("", serde_json::to_value(&self.settings)?, &mut leaves);
         leaves.sort_by(|(one, _), (other, _)| one.cmp(other));
-        leaves.iter().try_for_each(|(key, value)| {
-            writeln!(f, "{} = {}   # {}", path(key), toml(value), self.origins.of(key))
-        })
+        let row = |(key, value): &(String, Value)| (path(key), toml(value), self.origins.of(key).to_string());
+        Ok(leaves.iter().map(row).collect())
     }
 }
 

@@ -8,6 +8,7 @@ use redis::RedisError;
 use tokio::time::Instant;
 
 use super::lane::{ConnectError, fault_of};
+use crate::store::times::Recorder;
 use crate::store::{Fault, Remote};
 
 /// At most one line of the log for each kind of fault in this time.
@@ -21,6 +22,7 @@ pub(super) struct Report {
     pub(super) replaced: AtomicU64,
     pub(super) corrupt: AtomicU64,
     pub(super) uncancelled: AtomicU64,
+    pub(super) times: Recorder,
     faults: [AtomicU64; Fault::ALL.len()],
     said: [Mutex<Option<Instant>>; Fault::ALL.len()],
 }

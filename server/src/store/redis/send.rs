@@ -177,7 +177,9 @@ impl Sender {
     ) -> Result<(Vec<Vec<u8>>, bool), Failed> {
         self.report.calls.fetch_add(1, Relaxed);
         let Some(slot) = batch.first().map(|waiting| waiting.slot) else { return Ok((Vec::new(), true)) };
+        let began = Instant::now();
         let mut result = self.round_trip(way, slot, self.command("EVALSHA", batch)).await;
+        self.report.times.record(began.elapsed());
         if matches!(&result, Err(error) if error.kind() == ErrorKind::Server(ServerErrorKind::NoScript)) {
             // nothing was executed; EVAL brings the script along and leaves it there
             result = self.round_trip(way, slot, self.command("EVAL", batch)).await;
