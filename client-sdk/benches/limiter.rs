@@ -57,6 +57,14 @@ impl Server {
         target
     }
 
+    /// How often it has written; unknown of a thread.
+    fn writes(&self) -> Option<u64> {
+        match self {
+            Server::Thread { .. } => None,
+            Server::Process { pid, .. } => Some(writes(pid)),
+        }
+    }
+
     async fn processor_time(&self) -> Duration {
         match self {
             Server::Thread { ask, .. } => {
@@ -111,16 +119,24 @@ async fn caller(client: RateLimiterClient, number: usize, pause: Duration) -> Ve
     took
 }
 
+/// What a process has written to sockets and files: how often.
+fn writes(pid: &str) -> u64 {
+    let io = fs::read_to_string(format!("/proc/{pid}/io")).unwrap();
+    let count = io.lines().find_map(|line| line.strip_prefix("syscw: ")).unwrap();
+    count.parse().unwrap()
+}
+
 async fn transport(server: &Server, name: &str, transport: Transport, pause: Duration) {
     let client = client(server.target(), transport, LeaseMode::Off);
     client.try_check(question(0)).await.unwrap();
-    let (before, began) = (server.processor_time().await, Instant::now());
+    let (before, written, began) = (server.processor_time().await, server.writes(), Instant::now());
     let tasks = (0..CALLERS).map(|number| tokio::spawn(caller(client.clone(), number, pause)));
     let mut took: Vec<Duration> = Vec::new();
     for one in join_all(tasks).await {
         took.extend(one.unwrap());
     }
     let (elapsed, spent) = (began.elapsed(), server.processor_time().await - before);
+    let written = server.writes().zip(written).map(|(after, before)| after - before);
     took.sort_unstable();
     let count = took.len();
     println!(
@@ -130,6 +146,9 @@ async fn transport(server: &Server, name: &str, transport: Transport, pause: Dur
         took[count / 2],
         took[count * 99 / 100],
     );
+    if let Some(written) = written {
+        println!("  {:.1} decisions per write of the server", count as f64 / written.max(1) as f64);
+    }
 }
 
 async fn from_memory(name: &str, count: u32, decide: impl AsyncFn()) {

@@ -3,6 +3,7 @@
 mod decision;
 mod explain;
 mod key;
+mod known;
 mod matcher;
 mod plan;
 mod query;
@@ -13,6 +14,7 @@ mod wildcard;
 pub use decision::{Answer, By, Decision, Outcome, Refusal, Status, refuses, told_remaining};
 pub use explain::{Explanation, MatchedBy, NoRule, Walked};
 pub use key::{Key, KeyBuilder, Layout, Shared};
+pub use known::Known;
 pub use matcher::{BuildError, Defaults, Matcher};
 pub use plan::{Hit, Plan, RuleRef};
 pub use query::{Descriptor, Entries, Override, Query};

@@ -9,7 +9,7 @@ use std::time::Duration;
 use arc_swap::{ArcSwapOption, Guard};
 use tokio::runtime::Handle;
 use tollgate_core::limit::{Ask, Cost, Limit};
-use tollgate_core::rules::{By, Charge, Decision, Hit, Key, Plan, Query, RuleRef};
+use tollgate_core::rules::{By, Charge, Decision, Hit, Key, Known, Plan, Query, RuleRef};
 use tollgate_core::time::Span;
 
 use tollgate_core::time::Time;
@@ -188,6 +188,30 @@ impl Engine {
         let id = manner.id.map(|id| question(id, plan.hits()));
         let replies = self.store.charge_now(&request(rules, query, manner, (&plan, id.as_ref()), now))?;
         Some(self.settle((rules, query), plan, replies, now).map(|settled| settled.decision))
+    }
+
+    /// What `query` meets, for [`Engine::decide_known`]; `None` if it has to be decided in full.
+    #[must_use]
+    pub fn known(&self, rules: &Ruleset, query: &Query<'_>) -> Option<Known> {
+        let plan = self.metrics.counts_rules_alone().then(|| rules.matcher().plan(query))?;
+        Known::of(&plan)
+    }
+
+    /// [`Engine::decide_now`] for a request whose limit is known by these `rules`. `None` decides nothing and
+    /// charges nothing.
+    #[inline]
+    pub fn decide_known<'m>(
+        &self,
+        rules: &'m Ruleset,
+        known: &Known,
+        ask: Ask,
+        now: Time,
+    ) -> Option<Decision<'m>> {
+        let rule = known.rule(rules.matcher())?;
+        let answer = self.store.charge_key((known.key(), rule.limit.as_ref()?), ask, now)?;
+        let decision = known.settle(rule, ask, answer);
+        self.metrics.decided_known(rules, &decision);
+        Some(decision)
     }
 
     /// What the replies add up to, after policies have answered for the store where it could not.

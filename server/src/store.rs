@@ -10,7 +10,8 @@ use std::future::Future;
 use std::pin::Pin;
 
 use smallvec::SmallVec;
-use tollgate_core::rules::{Answer, Charge, Hit};
+use tollgate_core::limit::{Ask, Limit};
+use tollgate_core::rules::{Answer, Charge, Hit, Key};
 use tollgate_core::time::{Span, Time};
 
 /// One answer per hit, in the order of the hits.
@@ -64,6 +65,12 @@ pub trait Store: Send + Sync + 'static {
     /// [`Store::charge`].
     fn charge_now(&self, request: &Request<'_>) -> Option<Replies> {
         request.hits.is_empty().then(Replies::new)
+    }
+
+    /// Charges one counter at `now`, as [`Store::charge_now`] does for a request of one hit without an id.
+    /// `None` has charged nothing: use that.
+    fn charge_key(&self, _counter: (&Key, &Limit), _ask: Ask, _now: Time) -> Option<Answer> {
+        None
     }
 
     /// Charges the hits of `request`. Answers within the caller's patience, if only with faults.

@@ -11,6 +11,8 @@ mod admin;
 mod check;
 #[path = "native/http.rs"]
 mod http;
+#[path = "native/known.rs"]
+mod known;
 #[path = "native/overload.rs"]
 mod overload;
 #[path = "native/stream.rs"]

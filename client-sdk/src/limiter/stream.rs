@@ -1,9 +1,10 @@
 //! Many checks over one stream: whatever waits while the writer is busy shares its next message.
 //!
-//! Nothing waits for company. The request body is pulled by the connection whenever it can take more bytes;
-//! each pull takes all that has been queued by then. There is no timer: tokio's has a resolution of a
-//! millisecond, more than a whole check should cost. While other checks are in flight the writer lets the
-//! runtime run its other tasks once before it pulls, so that callers who were woken by one message ask in one.
+//! The request body is pulled by the connection whenever it can take more bytes; each pull takes all that has
+//! been queued by then. A check that finds nothing under way is sent at once. While a message is under way, the
+//! others gather until it is answered ([`hold`], as commits of a database share a write): callers who were woken
+//! by one message ask in one. While checks are in flight the writer also lets the runtime run its other tasks
+//! once before it pulls.
 
 use std::collections::HashMap;
 use std::pin::Pin;
@@ -24,7 +25,10 @@ use tollgate_proto::tollgate::v1::{
 };
 use tonic::{Status, Streaming};
 
+use self::hold::{Hold, Rounds};
 use super::fault::Fault;
+
+mod hold;
 
 /// A stream that has not answered anything for this long, though it was asked, is given up.
 const STALLED: Duration = Duration::from_secs(5);
@@ -70,6 +74,7 @@ struct Shared {
     next_id: AtomicU64,
     sent: AtomicU64,
     answered: AtomicU64,
+    rounds: Rounds,
 }
 
 impl Shared {
@@ -83,7 +88,7 @@ impl Shared {
 pub(super) struct Lane {
     queue: mpsc::Sender<Queued>,
     shared: Arc<Shared>,
-    limit: usize,
+    coalesce: Coalesce,
 }
 
 /// A place among the checks in flight. Dropped, it is free again and nobody waits for the answer.
@@ -110,8 +115,9 @@ impl Lane {
             batch: coalesce.batch,
             taken: Vec::new(),
             turned: false,
+            hold: Hold::default(),
         };
-        (Lane { queue, shared, limit: coalesce.in_flight }, outbound)
+        (Lane { queue, shared, coalesce }, outbound)
     }
 
     /// Asks, and waits for the answer. Dropping the future withdraws a check that has not been sent yet.
@@ -120,6 +126,10 @@ impl Lane {
         let (answer, answered) = oneshot::channel();
         let queued = Queued { id: place.id, size: check.encoded_len(), check, answer };
         self.queue.try_send(queued).map_err(|_| Fault::not_sent("the stream has ended"))?;
+        if self.queue.max_capacity() - self.queue.capacity() >= self.coalesce.batch {
+            // enough for a message: no more company is waited for
+            self.shared.rounds.wake();
+        }
         match answered.await {
             Ok(answer) => answer,
             // dropped with the queue, before it was put into a message
@@ -128,10 +138,11 @@ impl Lane {
     }
 
     fn place(&self) -> Result<Place<'_>, Fault> {
-        let free = |taken: usize| (taken < self.limit).then_some(taken + 1);
+        let limit = self.coalesce.in_flight;
+        let free = |taken: usize| (taken < limit).then_some(taken + 1);
         let shared = &*self.shared;
         if shared.places.fetch_update(Relaxed, Relaxed, free).is_err() {
-            return Err(Fault::Overloaded { limit: self.limit });
+            return Err(Fault::Overloaded { limit });
         }
         Ok(Place { shared, id: shared.next_id.fetch_add(1, Relaxed) })
     }
@@ -167,6 +178,7 @@ impl Lane {
                 // a server that is about to leave says so: nothing more is sent, what was sent is answered
                 Ok(Some(message)) if message.answers.is_empty() => {
                     self.shared.waiting().ended = true;
+                    self.shared.rounds.heard();
                     let _ = tokio::time::timeout(DRAIN, self.drain(inbound)).await;
                     return "the server leaves".into();
                 }
@@ -211,6 +223,9 @@ impl Lane {
             // a caller that has gone does not mind
             let _ = caller.send(answer);
         }
+        drop(waiting);
+        // after the callers, so that they ask again before the writer looks
+        self.shared.rounds.heard();
     }
 
     /// Tells everybody who waits that no answer will come.
@@ -223,6 +238,7 @@ impl Lane {
         for caller in callers.into_values() {
             let _ = caller.send(Err(Fault::Lost(why.clone())));
         }
+        self.shared.rounds.heard();
     }
 }
 
@@ -238,6 +254,7 @@ pub(super) struct Outbound {
     taken: Vec<Queued>,
     /// Others have had their turn.
     turned: bool,
+    hold: Hold,
 }
 
 impl Outbound {
@@ -250,6 +267,15 @@ impl Outbound {
         self.turned = true;
         cx.waker().wake_by_ref();
         true
+    }
+
+    /// Whether to wait for an answer that is under way, and for who will ask after it.
+    fn gathers(&mut self, cx: &mut Context<'_>) -> bool {
+        let queued = self.queued.len();
+        let few = queued > 0 && queued < self.batch;
+        // whoever holds a place and is not queued waits for an answer
+        let asked = || self.shared.places.load(Relaxed) > queued;
+        few && self.hold.holds(&self.shared.rounds, asked, cx)
     }
 
     /// Takes what is queued; 0 if there will be nothing more.
@@ -293,7 +319,7 @@ impl Stream for Outbound {
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<CheckStreamRequest>> {
         let this = &mut *self;
-        if this.taken.is_empty() && this.lets_others_run(cx) {
+        if this.taken.is_empty() && (this.gathers(cx) || this.lets_others_run(cx)) {
             return Poll::Pending;
         }
         loop {
@@ -302,6 +328,7 @@ impl Stream for Outbound {
             }
             let message = this.message();
             if !message.items.is_empty() {
+                this.hold.sent(&this.shared.rounds);
                 return Poll::Ready(Some(message));
             }
         }

@@ -5,9 +5,11 @@ mod decode;
 mod encode;
 mod error;
 mod lease;
+mod memo;
 mod read;
 mod server;
 mod stream;
+mod turn;
 mod write;
 
 use std::pin::Pin;
@@ -18,7 +20,6 @@ use bytes::Bytes;
 use futures_util::{Stream, StreamExt as _, TryStreamExt as _};
 use http::Extensions;
 use prost::Message as _;
-use tollgate_core::time::Time;
 use tollgate_proto::tollgate::v1 as wire;
 use tollgate_proto::tollgate::v1::rate_limiter_server::RateLimiter;
 use tonic::{Request, Response, Status, Streaming};
@@ -26,12 +27,12 @@ use tonic::{Request, Response, Status, Streaming};
 pub use self::admin::AdminService;
 pub use self::error::{Code, NotDecided};
 pub use self::lease::Leases;
+use self::memo::Memory;
 pub use self::server::{Leaving, NativeServer};
 use self::stream::Answers;
-use self::write::Told;
 use super::rls::deadline;
 use crate::access::Scope;
-use crate::engine::{Engine, Manner};
+use crate::engine::Engine;
 use crate::overload::Gate;
 use crate::telemetry::metrics::{Answered, Api, ErrorKind};
 
@@ -107,21 +108,6 @@ impl NativeService {
         shed
     }
 
-    /// Answers the usual check at `now`, if nothing has to be waited for. `false` has done nothing.
-    fn answer_now(&self, check: &[u8], now: Time, tell: impl FnOnce(Told<'_, '_>)) -> bool {
-        let rules = self.engine.rules();
-        let Some((plain, rules)) = read::plain(check).zip(rules.as_deref()) else { return false };
-        if self.scope.as_ref().is_some_and(|scope| !scope.permits(plain.query.domain)) {
-            return false;
-        }
-        let manner = Manner { now: Some(now), answer_within: Some(plain.answer_within), id: None };
-        let Some(Ok(decision)) = self.engine.decide_now(rules, &plain.query, manner) else { return false };
-        let answered = if decision.allowed() { Answered::Ok } else { Answered::OverLimit };
-        self.engine.metrics().request(Api::CheckStream, answered);
-        tell(Told { decision: &decision, explain: plain.explain });
-        true
-    }
-
     async fn decide(
         &self,
         request: &wire::CheckRequest,
@@ -157,7 +143,7 @@ impl RateLimiter for NativeService {
         let scope = Scope::of(request.extensions()).cloned();
         // for who serves the generated service; ours ([`NativeServer`]) never makes messages of the bytes
         let asked = request.into_inner().map_ok(|message| Bytes::from(message.encode_to_vec()));
-        let answers = Answers::new(self.clone().within(scope), asked, leaving.0).map(|message| {
+        let answers = Answers::new(self.clone().within(scope), asked, (leaving.0, Memory::default())).map(|message| {
             let decoded = wire::CheckStreamResponse::decode(&message?[..]);
             decoded.map_err(|error| Status::internal(error.to_string()))
         });

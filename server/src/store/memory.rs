@@ -14,7 +14,7 @@ use foldhash::quality::RandomState;
 use hashbrown::raw::RawTable;
 use moka::sync::Cache;
 use tollgate_core::limit::{Ask, Limit, Retry, State, Step, Verdict};
-use tollgate_core::rules::{Answer, By, Charge, Hit};
+use tollgate_core::rules::{Answer, By, Charge, Hit, Key};
 use tollgate_core::time::{Span, Time};
 
 use self::room::Room;
@@ -46,10 +46,11 @@ pub struct MemoryStore {
 /// Most requests with an id whose answers are remembered.
 const MAX_REMEMBERED: u64 = 100_000;
 
-/// A hit with its place in the map.
-struct Placed<'h, 'm> {
-    hit: &'h Hit<'m>,
+/// What is charged, with its place in the map.
+struct Placed<'h> {
+    key: &'h Key,
     limit: &'h Limit,
+    ask: Ask,
     hash: u64,
     shard: usize,
 }
@@ -70,33 +71,40 @@ impl MemoryStore {
     }
 
     /// Finds the shard of `hit`; `None` for a rule without a limit, which is never charged.
-    fn place<'h, 'm>(&self, hit: &'h Hit<'m>) -> Option<Placed<'h, 'm>> {
-        let limit = hit.rule.limit.as_ref()?;
-        let hash = hit.key.hash_with(self.map.hasher());
+    fn place<'h>(&self, hit: &'h Hit<'_>) -> Option<Placed<'h>> {
+        Some(self.place_key((&hit.key, hit.rule.limit.as_ref()?), hit.ask))
+    }
+
+    fn place_key<'h>(&self, (key, limit): (&'h Key, &'h Limit), ask: Ask) -> Placed<'h> {
+        let hash = key.hash_with(self.map.hasher());
         #[expect(clippy::cast_possible_truncation, reason = "a hash: any bits do")]
         let shard = self.map.determine_shard(hash as usize);
-        Some(Placed { hit, limit, hash, shard })
+        Placed { key, limit, ask, hash, shard }
     }
 
-    /// Charges one hit under its shard's lock. A new key that finds no room is tried once more after
-    /// room was made, and then answered by `on_full`.
     fn charge_one(&self, hit: &Hit<'_>, now: Time) -> Answer {
-        let Some(placed) = self.place(hit) else { return answer(unlimited()) };
-        self.try_charge(&placed, now)
-            .or_else(|_| if self.make_room(now) { self.try_charge(&placed, now) } else { Err(NoRoom) })
-            .unwrap_or_else(|NoRoom| self.answer_full(placed.limit, hit.ask, now))
+        self.place(hit).map_or_else(|| answer(unlimited()), |placed| self.charge_placed(&placed, now))
     }
 
-    fn try_charge(&self, placed: &Placed<'_, '_>, now: Time) -> Result<Answer, NoRoom> {
-        let Placed { hit, limit, hash, shard } = *placed;
-        let key = hit.key.as_bytes();
+    /// Charges one counter under its shard's lock. A new key that finds no room is tried once more after
+    /// room was made, and then answered by `on_full`.
+    #[inline]
+    fn charge_placed(&self, placed: &Placed<'_>, now: Time) -> Answer {
+        self.try_charge(placed, now)
+            .or_else(|_| if self.make_room(now) { self.try_charge(placed, now) } else { Err(NoRoom) })
+            .unwrap_or_else(|NoRoom| self.answer_full(placed.limit, placed.ask, now))
+    }
+
+    fn try_charge(&self, placed: &Placed<'_>, now: Time) -> Result<Answer, NoRoom> {
+        let Placed { key, limit, ask, hash, shard } = *placed;
+        let key = key.as_bytes();
         let mut table = self.map.shards()[shard].write();
         if let Some((_, kept)) = table.get_mut(hash, |(stored, _)| **stored == *key) {
             let kept = kept.get_mut();
-            let step = limit.step(Some(&kept.state), now, hit.ask);
+            let step = limit.step(Some(&kept.state), now, ask);
             return Ok(answer(keep(kept, limit, step)));
         }
-        let step = limit.step(None, now, hit.ask);
+        let step = limit.step(None, now, ask);
         let Some(state) = step.state else { return Ok(answer(step.verdict)) };
         let heap = limit.heap_bytes();
         if !self.room.reserve(1, key.len() + heap) {
@@ -108,14 +116,14 @@ impl MemoryStore {
     }
 
     /// Adds a key for which room is reserved.
-    fn insert(&self, table: &mut Shard, placed: &Placed<'_, '_>, kept: Kept) {
+    fn insert(&self, table: &mut Shard, placed: &Placed<'_>, kept: Kept) {
         self.room.expects(placed.shard, kept.expires);
-        let slot = (placed.hit.key.as_bytes().into(), SharedValue::new(Box::new(kept)));
+        let slot = (placed.key.as_bytes().into(), SharedValue::new(Box::new(kept)));
         table.insert(placed.hash, slot, |(stored, _)| self.hash_of(stored));
     }
 
-    fn forget_one(&self, placed: &Placed<'_, '_>) {
-        let key = placed.hit.key.as_bytes();
+    fn forget_one(&self, placed: &Placed<'_>) {
+        let key = placed.key.as_bytes();
         let mut table = self.map.shards()[placed.shard].write();
         if let Some((_, kept)) = table.remove_entry(placed.hash, |(stored, _)| **stored == *key) {
             self.room.release(1, key.len() + kept.get().heap);
@@ -167,6 +175,11 @@ impl Store for MemoryStore {
             (None, Charge::AllOrNothing) => self.charge_at(charge, hits, now).into_iter().map(Ok).collect(),
             (None, _) => hits.iter().map(|hit| Ok(self.charge_one(hit, now))).collect(),
         })
+    }
+
+    #[inline]
+    fn charge_key(&self, counter: (&Key, &Limit), ask: Ask, now: Time) -> Option<Answer> {
+        Some(self.charge_placed(&self.place_key(counter, ask), now))
     }
 
     fn charge<'a>(&'a self, request: Request<'a>) -> Charging<'a> {

@@ -152,6 +152,25 @@ impl Metrics {
         self.hot.decided(query, decision);
     }
 
+    /// Whether what is counted of a decision depends on its rules alone, and not on values of the request.
+    #[must_use]
+    #[inline]
+    pub fn counts_rules_alone(&self) -> bool {
+        self.counts.series.is_none()
+    }
+
+    /// Counts one decision by configured rules, if [`Metrics::counts_rules_alone`].
+    #[inline]
+    pub fn decided_known(&self, rules: &Ruleset, decision: &Decision<'_>) {
+        for outcome in &decision.outcomes {
+            if let Outcome::Decided { rule, ask, answer, status, .. } = outcome
+                && let Some(metered) = rules.meters().rule(rule.id)
+            {
+                Event::of(*ask, answer, *status, self.counts.near).count(&metered.meter);
+            }
+        }
+    }
+
     /// Counts what was replied to hits that the store had no answer for.
     pub fn fell_back(&self, hits: &[Hit<'_>], before: &Replies, after: &Replies) {
         for ((hit, before), after) in hits.iter().zip(before).zip(after) {
@@ -174,7 +193,13 @@ impl Metrics {
     /// Counts one request. A request that a [`Metrics::rls_error`] ended is counted there.
     #[inline]
     pub fn request(&self, api: Api, answered: Answered) {
-        self.counts.requests.count(api, answered);
+        self.requests(api, answered, 1);
+    }
+
+    /// Counts as many requests that were answered alike.
+    #[inline]
+    pub fn requests(&self, api: Api, answered: Answered, times: u64) {
+        self.counts.requests.count(api, answered, times);
     }
 
     /// Counts one gRPC request that ended in an error.

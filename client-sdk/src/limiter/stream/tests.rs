@@ -18,7 +18,6 @@ async fn checks_that_wait_together_share_a_message() {
     let (lane, mut outbound) = Lane::new(COALESCE);
     let mut asked: Vec<_> = (0..6).map(|_| Box::pin(lane.ask(check()))).collect();
     assert!(asked.iter_mut().all(|ask| ask.now_or_never().is_none()));
-    let ids = |message: CheckStreamRequest| message.items.iter().map(|item| item.id).collect::<Vec<_>>();
     assert_eq!(ids(outbound.next().await.unwrap()), [0, 1, 2, 3]);
     assert_eq!(ids(outbound.next().await.unwrap()), [4, 5]);
     lane.deliver(answer(4));
@@ -89,4 +88,78 @@ async fn nothing_is_left_of_ten_thousand_cancelled_checks() {
     assert_eq!(lane.in_flight(), 0);
     assert!(lane.shared.waiting().callers.is_empty());
     assert_eq!(lane.queue.capacity(), 6);
+}
+
+fn ids(message: CheckStreamRequest) -> Vec<u64> {
+    message.items.iter().map(|item| item.id).collect()
+}
+
+#[tokio::test]
+async fn checks_gather_while_a_message_is_under_way() {
+    let (lane, mut outbound) = Lane::new(Coalesce { batch: 3, in_flight: 9 });
+    let mut asked = Vec::new();
+    let mut ask = || {
+        let mut ask = Box::pin(lane.ask(check()));
+        assert!((&mut ask).now_or_never().is_none());
+        asked.push(ask);
+    };
+    ask();
+    assert_eq!(outbound.next().now_or_never().flatten().map(ids), Some(vec![0]), "nothing is under way");
+    ask();
+    ask();
+    assert!(outbound.next().now_or_never().is_none());
+    lane.deliver(answer(0));
+    assert_eq!(outbound.next().await.map(ids), Some(vec![1, 2]));
+    (0..3).for_each(|_| ask());
+    assert_eq!(
+        outbound.next().now_or_never().flatten().map(ids),
+        Some(vec![3, 4, 5]),
+        "enough for a message"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_does_not_come_holds_nobody_for_long() {
+    let (lane, mut outbound) = Lane::new(COALESCE);
+    let mut asked: Vec<_> = (0..2).map(|_| Box::pin(lane.ask(check()))).collect();
+    assert!((&mut asked[0]).now_or_never().is_none());
+    assert_eq!(outbound.next().await.map(ids), Some(vec![0]));
+    assert!((&mut asked[1]).now_or_never().is_none());
+    let began = Instant::now();
+    assert_eq!(outbound.next().await.map(ids), Some(vec![1]));
+    assert!(began.elapsed() <= Duration::from_millis(2), "{:?}", began.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_gathers_for_a_server_that_is_far_away() {
+    let (lane, mut outbound) = Lane::new(COALESCE);
+    for round in 0..4 {
+        let mut ask = Box::pin(lane.ask(check()));
+        assert!((&mut ask).now_or_never().is_none());
+        assert_eq!(outbound.next().await.map(ids), Some(vec![round]));
+        tokio::time::advance(Duration::from_millis(5)).await;
+        lane.deliver(answer(round));
+        assert!(ask.await.is_ok());
+    }
+    let mut asked: Vec<_> = (0..2).map(|_| Box::pin(lane.ask(check()))).collect();
+    assert!((&mut asked[0]).now_or_never().is_none());
+    assert_eq!(outbound.next().await.map(ids), Some(vec![4]));
+    assert!((&mut asked[1]).now_or_never().is_none());
+    let began = Instant::now();
+    assert_eq!(outbound.next().await.map(ids), Some(vec![5]));
+    assert!(began.elapsed().is_zero(), "{:?}", began.elapsed());
+}
+
+#[tokio::test]
+async fn who_gathers_is_told_that_the_stream_has_ended() {
+    let (lane, mut outbound) = Lane::new(COALESCE);
+    let (mut sent, mut unsent) = (Box::pin(lane.ask(check())), Box::pin(lane.ask(check())));
+    assert!((&mut sent).now_or_never().is_none());
+    assert_eq!(outbound.next().await.map(ids), Some(vec![0]));
+    assert!((&mut unsent).now_or_never().is_none());
+    assert!(outbound.next().now_or_never().is_none());
+    lane.end(&"gone".into());
+    // once to let others run, and once to take what is queued
+    (0..2).for_each(|_| assert!(outbound.next().now_or_never().is_none(), "nothing more is sent"));
+    assert!(matches!(unsent.now_or_never(), Some(Err(Fault::NotSent(_)))));
 }

@@ -6,8 +6,12 @@
 
 use prost::encoding::{WireType, decode_key, decode_varint};
 use smallvec::SmallVec;
+use tollgate_core::limit::{Ask, Cost};
 use tollgate_core::rules::{Descriptor, Query};
 use tollgate_core::time::Span;
+
+/// The largest cost.
+const MAX_COST: u64 = i64::MAX as u64;
 
 /// One check of a message, unread.
 pub(super) struct Item<'m> {
@@ -15,12 +19,16 @@ pub(super) struct Item<'m> {
     pub(super) check: Option<&'m [u8]>,
 }
 
-/// A check without an id.
-pub(super) struct Plain<'m> {
-    pub(super) query: Query<'m>,
+/// The fields of a check without an id; its texts are unread.
+#[derive(Clone, Default)]
+pub(super) struct Outline<'m> {
+    pub(super) domain: &'m [u8],
+    pub(super) descriptors: SmallVec<[&'m [u8]; 2]>,
+    cost: Option<u64>,
+    refund: bool,
+    wait: Option<Span>,
+    within: Option<Span>,
     pub(super) explain: bool,
-    /// The store is not waited for any longer.
-    pub(super) answer_within: Span,
 }
 
 type Items<'m> = SmallVec<[Item<'m>; 64]>;
@@ -53,36 +61,69 @@ fn item(bytes: &[u8]) -> Option<Item<'_>> {
     Some(item)
 }
 
-/// A `CheckRequest`, if it is a plain one.
-pub(super) fn plain(bytes: &[u8]) -> Option<Plain<'_>> {
-    let query = Query { waits_itself: true, ..Query::default() };
-    let mut plain = Plain { query, explain: false, answer_within: Span::MAX };
-    let (mut cost, mut refund, mut wait) = (1, false, None);
+/// The fields of a `CheckRequest`, if it is a plain one so far.
+pub(super) fn outline(bytes: &[u8]) -> Option<Outline<'_>> {
+    let mut outline = Outline::default();
     for field in Fields(bytes) {
         match field? {
-            (1, Value::Bytes(domain)) => plain.query.domain = text(domain)?,
-            (2, Value::Bytes(bytes)) => plain.query.descriptors.push(descriptor(bytes)?),
-            (3, Value::Number(number)) => cost = number,
-            (4, Value::Number(number)) => refund = number != 0,
-            (6, Value::Bytes(_)) if wait.is_some() => return None,
-            (6, Value::Bytes(bytes)) => wait = Some(duration(bytes)?),
+            (1, Value::Bytes(domain)) => outline.domain = domain,
+            (2, Value::Bytes(bytes)) => outline.descriptors.push(bytes),
+            (3, Value::Number(number)) => outline.cost = Some(number),
+            (4, Value::Number(number)) => outline.refund = number != 0,
+            (6, Value::Bytes(_)) if outline.wait.is_some() => return None,
+            (6, Value::Bytes(bytes)) => outline.wait = Some(duration(bytes)?),
             (7, Value::Number(_)) => {}
-            (8, Value::Number(number)) => plain.explain = number != 0,
-            (9, Value::Bytes(_)) if plain.answer_within != Span::MAX => return None,
-            (9, Value::Bytes(bytes)) => plain.answer_within = duration(bytes)?,
+            (8, Value::Number(number)) => outline.explain = number != 0,
+            (9, Value::Bytes(_)) if outline.within.is_some() => return None,
+            (9, Value::Bytes(bytes)) => outline.within = Some(duration(bytes)?),
             (1..=9, _) => return None,
             _ => {}
         }
     }
-    let mut largest = cost;
-    for descriptor in &mut plain.query.descriptors {
-        let cost = *descriptor.hits.get_or_insert(cost);
-        largest = largest.max(cost);
-        descriptor.refund = refund;
+    Some(outline)
+}
+
+impl<'m> Outline<'m> {
+    /// The store is not waited for any longer.
+    pub(super) fn answer_within(&self) -> Span {
+        self.within.unwrap_or(Span::MAX)
     }
-    plain.query.patience = wait.unwrap_or(plain.answer_within);
-    let usual = !plain.query.domain.is_empty() && (1..=16).contains(&plain.query.descriptors.len());
-    (usual && largest <= i64::MAX as u64).then_some(plain)
+
+    fn patience(&self) -> Span {
+        self.wait.unwrap_or(self.answer_within())
+    }
+
+    /// What a descriptor with this cost of its own asks; `None` if that is out of range.
+    pub(super) fn ask(&self, own: Option<u64>) -> Option<Ask> {
+        let units = own.or(self.cost).unwrap_or(1);
+        let cost = if self.refund { Cost::Refund(units) } else { Cost::Take(units) };
+        let largest = units.max(self.cost.unwrap_or(0));
+        (largest <= MAX_COST).then(|| Ask { cost, patience: self.patience() })
+    }
+
+    /// The whole check, if it is a plain one.
+    pub(super) fn query(&self) -> Option<Query<'m>> {
+        let usual = !self.domain.is_empty() && (1..=16).contains(&self.descriptors.len());
+        if !usual || self.cost.is_some_and(|cost| cost > MAX_COST) {
+            return None;
+        }
+        let domain = text(self.domain)?;
+        let mut query = Query { domain, waits_itself: true, patience: self.patience(), ..Query::default() };
+        for bytes in &self.descriptors {
+            let descriptor = descriptor(bytes)?;
+            let hits = descriptor.hits.or(self.cost).unwrap_or(1);
+            if hits > MAX_COST {
+                return None;
+            }
+            query.descriptors.push(Descriptor { hits: Some(hits), refund: self.refund, ..descriptor });
+        }
+        Some(query)
+    }
+}
+
+/// The cost that the bytes of a descriptor name, if it can be read.
+pub(super) fn own_cost(bytes: &[u8]) -> Option<Option<u64>> {
+    descriptor(bytes).map(|descriptor| descriptor.hits)
 }
 
 /// The number of a `CheckRequest`'s criticality; 0 if it has none or cannot be read.

@@ -18,6 +18,7 @@ use tonic::server::{Grpc, NamedService, StreamingService};
 use tonic::{Request, Response, Status, Streaming};
 use tower::Service;
 
+use super::memo::Memory;
 use super::stream::Answers;
 use super::{NativeService, NotDecided};
 use crate::access::Scope;
@@ -41,6 +42,8 @@ pub struct NativeServer {
     service: NativeService,
     calls: RateLimiterServer<NativeService>,
     max_message_bytes: usize,
+    /// Of all streams that this value and its clones serve: those of one worker.
+    memory: Memory,
 }
 
 impl NativeServer {
@@ -50,7 +53,7 @@ impl NativeServer {
         let calls = RateLimiterServer::new(service.clone())
             .max_decoding_message_size(max_message_bytes)
             .accept_compressed(CompressionEncoding::Gzip);
-        NativeServer { service, calls, max_message_bytes }
+        NativeServer { service, calls, max_message_bytes, memory: Memory::default() }
     }
 }
 
@@ -93,12 +96,13 @@ where
             _ => return Box::pin(self.calls.call(request)),
         }
         let service = service.within(Scope::of(request.extensions()).cloned());
+        let memory = self.memory.clone();
         let leaving = request.extensions().get::<Leaving>().cloned().unwrap_or_default();
         Box::pin(async move {
             let mut grpc = Grpc::new(Raw)
                 .apply_max_message_size_config(Some(max), None)
                 .apply_compression_config(gzip(), EnabledCompressionEncodings::default());
-            Ok(grpc.streaming(Checks { service, leaving }, request).await)
+            Ok(grpc.streaming(Checks { service, memory, leaving }, request).await)
         })
     }
 }
@@ -138,6 +142,7 @@ fn refuse(Crowd { what, found, most }: Crowd) -> Status {
 /// The stream's handler.
 struct Checks {
     service: NativeService,
+    memory: Memory,
     leaving: Leaving,
 }
 
@@ -147,7 +152,8 @@ impl StreamingService<Bytes> for Checks {
     type Future = std::future::Ready<Result<Response<Self::ResponseStream>, Status>>;
 
     fn call(&mut self, request: Request<Streaming<Bytes>>) -> Self::Future {
-        let answers = Answers::new(self.service.clone(), request.into_inner(), self.leaving.0.clone());
+        let beside = (self.leaving.0.clone(), self.memory.clone());
+        let answers = Answers::new(self.service.clone(), request.into_inner(), beside);
         std::future::ready(Ok(Response::new(answers)))
     }
 }

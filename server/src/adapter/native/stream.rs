@@ -16,7 +16,9 @@ use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tollgate_proto::tollgate::v1 as wire;
 use tonic::Status;
 
+use super::memo::Memory;
 use super::read::{self, Item};
+use super::turn::Turn;
 use super::write::Message;
 use super::{NativeService, NotDecided};
 use crate::telemetry::metrics::Api;
@@ -34,6 +36,7 @@ type Waiting = Pin<Box<dyn Future<Output = (u64, Result<wire::CheckResponse, Not
 pub(super) struct Answers<S> {
     service: NativeService,
     incoming: S,
+    memory: Memory,
     waiting: FuturesUnordered<Waiting>,
     /// Nothing more comes in, and how that ended.
     ended: Option<Result<(), Status>>,
@@ -42,9 +45,13 @@ pub(super) struct Answers<S> {
 }
 
 impl<S: Stream<Item = Result<Bytes, Status>> + Unpin> Answers<S> {
-    pub(super) fn new(service: NativeService, incoming: S, leaving: CancellationToken) -> Answers<S> {
+    pub(super) fn new(
+        service: NativeService,
+        incoming: S,
+        (leaving, memory): (CancellationToken, Memory),
+    ) -> Answers<S> {
         let leaving = Some(Box::pin(leaving.cancelled_owned()));
-        Answers { service, incoming, waiting: FuturesUnordered::new(), ended: None, leaving }
+        Answers { service, incoming, memory, waiting: FuturesUnordered::new(), ended: None, leaving }
     }
 
     /// Answers that are there now.
@@ -92,7 +99,10 @@ impl<S: Stream<Item = Result<Bytes, Status>> + Unpin> Answers<S> {
                 return Err(NotDecided::field("items", why).into());
             }
         }
-        let now = self.service.engine.now();
+        answers.expect(items.len());
+        let (engine, memory) = (self.service.engine.clone(), self.memory.clone());
+        let rules = engine.rules();
+        let mut turn = Turn::new(&engine, rules.as_deref(), memory.lock());
         for Item { id, check } in items {
             let Some(check) = check else {
                 answers.told(id, Err(&NotDecided::field("check", "must be set")));
@@ -102,7 +112,7 @@ impl<S: Stream<Item = Result<Bytes, Status>> + Unpin> Answers<S> {
                 answers.told(id, Err(&NotDecided::Shed));
                 continue;
             }
-            if self.service.answer_now(check, now, |told| answers.decided(id, told)) {
+            if turn.answer(id, check, answers) {
                 continue;
             }
             let check = wire::CheckRequest::decode(check).map_err(|_| broken())?;

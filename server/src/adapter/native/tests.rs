@@ -153,13 +153,21 @@ proptest! {
         let generated = wire::CheckRequest::decode(&bytes[..]).unwrap();
         prop_assert_eq!(&generated, &check);
         let usual = check.idempotency_key.is_empty();
-        match (decode::check(&generated, None), read::plain(&bytes)) {
+        let outline = read::outline(&bytes).unwrap_or_default();
+        match (decode::check(&generated, None), outline.query().filter(|_| read::outline(&bytes).is_some())) {
             (Err(_), None) => {}
             (Ok(_), None) => prop_assert!(!usual, "a usual check has to be plain: {check:?}"),
             (Ok(slow), Some(fast)) => {
                 prop_assert!(usual && slow.id.is_none());
-                prop_assert_eq!(format!("{:?}", slow.query), format!("{:?}", fast.query));
-                prop_assert_eq!((fast.explain, fast.answer_within), (check.explain, slow.answer_within));
+                let within = (outline.explain, outline.answer_within());
+                prop_assert_eq!(within, (check.explain, slow.answer_within));
+                for (bytes, descriptor) in outline.descriptors.iter().zip(&fast.descriptors) {
+                    let ask = outline.ask(read::own_cost(bytes).unwrap()).unwrap();
+                    let units = fast.hits_of(descriptor);
+                    let cost = if descriptor.refund { Cost::Refund(units) } else { Cost::Take(units) };
+                    prop_assert_eq!(ask, Ask { cost, patience: fast.patience });
+                }
+                prop_assert_eq!(format!("{:?}", slow.query), format!("{:?}", fast));
             }
             (Err(error), Some(_)) => prop_assert!(false, "{check:?} is no check: {error}"),
         }
@@ -167,7 +175,7 @@ proptest! {
 
     #[test]
     fn no_bytes_are_too_strange(bytes in vec(any::<u8>(), 0..60)) {
-        let fast = read::plain(&bytes).is_some();
+        let fast = read::outline(&bytes).is_some_and(|outline| outline.query().is_some());
         prop_assert!(!fast || wire::CheckRequest::decode(&bytes[..]).is_ok());
         if let (Ok(message), Some(items)) = (wire::CheckStreamRequest::decode(&bytes[..]), read::items(&bytes)) {
             let ids = |items: &[wire::CheckItem]| items.iter().map(|item| item.id).collect::<Vec<_>>();

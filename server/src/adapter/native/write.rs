@@ -13,6 +13,9 @@ use tollgate_proto::tollgate::v1::limit_status::Outcome as WireOutcome;
 
 use super::{NotDecided, encode};
 
+/// Bytes of the usual answer: one limit.
+const USUAL: usize = 64;
+
 /// The bytes of one message of answers.
 #[derive(Default)]
 pub(super) struct Message {
@@ -31,6 +34,11 @@ impl Message {
     /// How many answers it has.
     pub(super) const fn len(&self) -> usize {
         self.answers
+    }
+
+    /// Makes room for so many more.
+    pub(super) fn expect(&mut self, answers: usize) {
+        self.bytes.reserve(answers * USUAL);
     }
 
     pub(super) fn into_bytes(self) -> Vec<u8> {

@@ -13,23 +13,31 @@ use crate::store::{Full, Usage};
 const ROUND: Duration = Duration::from_secs(5);
 /// Shards that are swept between two pauses.
 const BATCH: usize = 2;
+/// Pauses of a round in which nothing has ended: each wakes a thread.
+const PAUSES: usize = 50;
 
 impl MemoryStore {
-    /// Sweeps for ever: every shard once in five seconds, a few at a time.
+    /// Sweeps for ever: every shard once in five seconds, a few at a time. To look at a shard in which nothing
+    /// has ended costs one comparison.
     pub async fn sweep_forever(&self, clock: &dyn Clock) {
-        let shards: Vec<usize> = (0..self.map.shards().len()).collect();
-        let pause = ROUND / u32::try_from(shards.len().div_ceil(BATCH)).unwrap_or(u32::MAX).max(1);
+        let shards = self.map.shards().len();
+        let most = shards.div_ceil(PAUSES);
         let mut told = self.room.usage().full;
-        for batch in shards.chunks(BATCH).cycle() {
+        let (mut looked, mut swept) = (0, 0);
+        for shard in (0..shards).cycle() {
             let now = clock.now();
-            batch.iter().for_each(|&shard| {
-                self.sweep(shard, now);
-            });
-            self.room.refresh_earliest();
-            if batch.contains(&0) {
+            looked += 1;
+            swept += usize::from(now >= self.room.earliest_in(shard));
+            self.sweep(shard, now);
+            if shard == 0 {
                 told = alarm(told, self.room.usage());
             }
-            tokio::time::sleep(pause).await;
+            if looked >= most || swept >= BATCH {
+                self.room.refresh_earliest();
+                let share = u32::try_from(looked).unwrap_or(u32::MAX);
+                tokio::time::sleep(ROUND * share / u32::try_from(shards).unwrap_or(u32::MAX)).await;
+                (looked, swept) = (0, 0);
+            }
         }
     }
 

@@ -110,8 +110,8 @@ impl Requests {
     }
 
     #[inline]
-    pub(super) fn count(&self, api: Api, answered: Answered) {
-        self.0.add(api as usize * ANSWERS.len() + answered.place(), 1);
+    pub(super) fn count(&self, api: Api, answered: Answered, times: u64) {
+        self.0.add(api as usize * ANSWERS.len() + answered.place(), times);
     }
 
     pub(in crate::telemetry) fn all(&self) -> impl Iterator<Item = Requested> {
@@ -296,11 +296,11 @@ mod tests {
         let requests = Requests::new(stripes());
         for (api, _) in APIS {
             for (answered, _) in ANSWERS {
-                requests.count(api, answered);
+                requests.count(api, answered, 1);
             }
         }
         assert!(requests.all().all(|requested| requested.times == 1));
-        requests.count(Api::Auth, Answered::Error(ErrorKind::Store));
+        requests.count(Api::Auth, Answered::Error(ErrorKind::Store), 1);
         let most = requests.all().max_by_key(|requested| requested.times).unwrap();
         assert_eq!((most.api_name(), most.result_name(), most.times), ("auth", "store_error", 2));
     }
