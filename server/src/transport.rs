@@ -5,8 +5,8 @@ mod connection;
 mod grpc;
 mod listen;
 pub mod tls;
-mod web;
 mod watch;
+mod web;
 mod workers;
 
 pub use self::connection::{ConnectionLimits, Guard, Services, Warm};

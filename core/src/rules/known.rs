@@ -37,7 +37,8 @@ impl Known {
     /// The rule that limits it. `None` if `matcher` is not the one that found it.
     #[must_use]
     pub fn rule<'m>(&self, matcher: &'m Matcher) -> Option<&'m Rule> {
-        matcher.rules().get(self.rule)
+        // a rule that is rolled out in part has a twin of the same id for the keys outside
+        matcher.rules().get(self.rule)?.rolled_out(self.key.as_bytes())
     }
 
     /// What [`Plan::settle`] says of `answer` to what was asked of `rule`.
@@ -56,8 +57,8 @@ mod tests {
     use super::*;
     use crate::limit::{Cost, FixedWindow, Limit, Refused, Retry, Verdict, Window};
     use crate::rules::{
-        Accuracy, By, Charge, Defaults, Descriptor, DescriptorSpec, DomainSpec, OnFailure, Query, Quota,
-        RuleSpec,
+        Accuracy, By, Charge, Defaults, Descriptor, DescriptorSpec, DomainSpec, OnFailure, Outside, Query,
+        Quota, RolloutSpec, RuleSpec,
     };
     use crate::time::Span;
 
@@ -78,6 +79,7 @@ mod tests {
     fn matcher(defaults: Defaults) -> Matcher {
         let node =
             |key: &str, rule| DescriptorSpec { key: key.into(), rule: Some(rule), ..Default::default() };
+        let half = RolloutSpec { share: "50%".parse().unwrap(), outside: Outside::Shadow };
         let itself = RuleSpec { replaces: vec!["n".into()], ..rule(Some(3)) };
         let descriptors = vec![
             node("plain", rule(Some(3))),
@@ -85,6 +87,7 @@ mod tests {
             DescriptorSpec { alternative: true, ..node("alternative", rule(Some(3))) },
             node("free", rule(None)),
             node("itself", itself),
+            DescriptorSpec { rollout: Some(half), ..node("half", rule(Some(3))) },
         ];
         let charge = Charge::AllOrNothing;
         let domain = DomainSpec { name: "d".into(), charge, descriptors, ..DomainSpec::default() };
@@ -123,9 +126,26 @@ mod tests {
         }
     }
 
+    #[test]
+    fn of_a_rule_that_is_rolled_out_in_part_each_key_meets_its_side() {
+        let matcher = matcher(Defaults::default());
+        let mut sides = [false; 2];
+        for value in ["a", "b", "c", "d", "e", "f", "g", "h", "i", "j"] {
+            let mut query = query(&["half"]);
+            query.descriptors[0].entries[0].1 = value;
+            let shadow = alike(&matcher, &matcher.plan(&query), value);
+            sides[usize::from(shadow)] = true;
+        }
+        assert_eq!(sides, [true; 2], "both sides were met");
+    }
+
     fn settles_alike(matcher: &Matcher, key: &'static str) {
-        let plan = matcher.plan(&query(&[key]));
-        let known = Known::of(&plan).unwrap();
+        alike(matcher, &matcher.plan(&query(&[key])), key);
+    }
+
+    /// Whether the rule that was met is in shadow.
+    fn alike<'m>(matcher: &'m Matcher, plan: &Plan<'m>, key: &str) -> bool {
+        let known = Known::of(plan).unwrap();
         assert_eq!(known.key(), &plan.hits()[0].key);
         let rule = known.rule(matcher).unwrap();
         let ask = Ask { cost: Cost::Take(2), patience: Span::SECOND };
@@ -133,6 +153,7 @@ mod tests {
             let settled = known.settle(rule, ask, answer);
             assert_eq!(settled, plan.clone().settle(&[Ok::<_, ()>(answer)]), "{key}");
         }
+        rule.shadow
     }
 
     #[test]

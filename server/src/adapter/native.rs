@@ -143,10 +143,11 @@ impl RateLimiter for NativeService {
         let scope = Scope::of(request.extensions()).cloned();
         // for who serves the generated service; ours ([`NativeServer`]) never makes messages of the bytes
         let asked = request.into_inner().map_ok(|message| Bytes::from(message.encode_to_vec()));
-        let answers = Answers::new(self.clone().within(scope), asked, (leaving.0, Memory::default())).map(|message| {
-            let decoded = wire::CheckStreamResponse::decode(&message?[..]);
-            decoded.map_err(|error| Status::internal(error.to_string()))
-        });
+        let answers =
+            Answers::new(self.clone().within(scope), asked, (leaving.0, Memory::default())).map(|message| {
+                let decoded = wire::CheckStreamResponse::decode(&message?[..]);
+                decoded.map_err(|error| Status::internal(error.to_string()))
+            });
         Ok(Response::new(Box::pin(answers)))
     }
 

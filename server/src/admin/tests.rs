@@ -75,6 +75,7 @@ fn breakers(writes: Writes) -> Arc<Breakers> {
         token: String::new(),
         me: Member { name: "alone".into(), incarnation: 1, address: String::new() },
         store: None,
+        tls: None,
     };
     Breakers::new(options, &ManualClock::at(Time::from_micros(1_000_000_000_000))).unwrap()
 }

@@ -134,6 +134,23 @@ impl HotKeys {
         }
     }
 
+    /// The same where the request has to be made anew to be shown.
+    #[inline]
+    pub fn noticed<'q>(&self, decision: &Decision<'_>, query: &impl Fn() -> Option<Query<'q>>) {
+        let stripe = &self.stripes[seat() & (self.stripes.len() - 1)];
+        let take = |of| {
+            if let Some(query) = query() {
+                stripe.take(of, &query, decision);
+            }
+        };
+        if stripe.asked.passes() {
+            take(Of::All);
+        }
+        if decision.outcomes.iter().any(refuses) && stripe.refused.passes() {
+            take(Of::Refused);
+        }
+    }
+
     /// A second has passed: how much is sampled follows what came, and old counts go.
     pub fn turn(&self) {
         let mut seconds = lock(&self.seconds);

@@ -171,6 +171,18 @@ impl Metrics {
         }
     }
 
+    /// What is shown of single decisions (hot keys, lines about refusals), for one that was counted by
+    /// [`Metrics::decided_known`]. `query` is made only if it is needed.
+    #[inline]
+    pub fn noticed<'q>(&self, decision: &Decision<'_>, query: impl Fn() -> Option<Query<'q>>) {
+        self.hot.noticed(decision, &query);
+        if !decision.allowed()
+            && let Some((refusals, query)) = self.counts.refusals.get().zip(query())
+        {
+            refusals.refused(&query, decision);
+        }
+    }
+
     /// Counts what was replied to hits that the store had no answer for.
     pub fn fell_back(&self, hits: &[Hit<'_>], before: &Replies, after: &Replies) {
         for ((hit, before), after) in hits.iter().zip(before).zip(after) {

@@ -102,7 +102,8 @@ impl<S: Stream<Item = Result<Bytes, Status>> + Unpin> Answers<S> {
         answers.expect(items.len());
         let (engine, memory) = (self.service.engine.clone(), self.memory.clone());
         let rules = engine.rules();
-        let mut turn = Turn::new(&engine, rules.as_deref(), memory.lock());
+        let scope = self.service.scope.clone();
+        let mut turn = Turn::new((&engine, scope.as_ref()), rules.as_deref(), memory.lock());
         for Item { id, check } in items {
             let Some(check) = check else {
                 answers.told(id, Err(&NotDecided::field("check", "must be set")));

@@ -7,6 +7,7 @@ use tollgate_core::time::Time;
 use super::memo::{Found, Memo, Question};
 use super::read::{self, Outline};
 use super::write::{Message, Told};
+use crate::access::Scope;
 use crate::config::ruleset::Ruleset;
 use crate::engine::{Engine, Manner};
 use crate::telemetry::metrics::{Answered, Api};
@@ -14,6 +15,7 @@ use crate::telemetry::metrics::{Answered, Api};
 /// The checks of one message.
 pub(super) struct Turn<'t, M> {
     engine: &'t Engine,
+    scope: Option<&'t Scope>,
     rules: Option<&'t Ruleset>,
     memo: M,
     now: Time,
@@ -23,16 +25,27 @@ pub(super) struct Turn<'t, M> {
 }
 
 impl<'t, M: DerefMut<Target = Memo>> Turn<'t, M> {
-    pub(super) fn new(engine: &'t Engine, rules: Option<&'t Ruleset>, mut memo: M) -> Turn<'t, M> {
+    /// For a caller who may ask about the domains of `scope` alone.
+    pub(super) fn new(
+        (engine, scope): (&'t Engine, Option<&'t Scope>),
+        rules: Option<&'t Ruleset>,
+        mut memo: M,
+    ) -> Turn<'t, M> {
         if let Some(rules) = rules {
             memo.of(rules.generation());
         }
-        Turn { engine, rules, memo, now: engine.now(), passed: 0, refused: 0 }
+        Turn { engine, scope, rules, memo, now: engine.now(), passed: 0, refused: 0 }
     }
 
     /// Answers the usual check, if nothing has to be waited for. `false` has done nothing.
     pub(super) fn answer(&mut self, id: u64, check: &[u8], answers: &mut Message) -> bool {
         let Some((rules, outline)) = self.rules.zip(read::outline(check)) else { return false };
+        // the general way refuses, and counts
+        let permitted =
+            |scope: &Scope| str::from_utf8(outline.domain).is_ok_and(|domain| scope.permits(domain));
+        if !self.scope.is_none_or(permitted) {
+            return false;
+        }
         let passed = match self.by_memory(rules, &outline, (id, answers)) {
             Some(passed) => passed,
             None => match self.in_full(rules, &outline, (id, answers)) {
@@ -56,6 +69,7 @@ impl<'t, M: DerefMut<Target = Memo>> Turn<'t, M> {
         let found = self.memo.find(question(outline)?)?;
         let ask = outline.ask(found.cost)?;
         let decision = self.engine.decide_known(rules, &found.known, ask, self.now)?;
+        self.engine.metrics().noticed(&decision, || outline.query());
         answers.decided(id, Told { decision: &decision, explain: outline.explain });
         Some(decision.allowed())
     }
