@@ -4,12 +4,12 @@
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use tokio_stream::wrappers::TcpListenerStream;
 use tokio_stream::{Stream, StreamExt as _};
 use tollgate_core::limit::{Ask, Limit, Rate, State, TokenBucket};
 use tollgate_core::time::{Span, Time};
+use tollgate_loadtest::load::clock::Clock;
 use tollgate_loadtest::load::drive::{Target, step};
 use tollgate_loadtest::load::measure::Step;
 use tollgate_loadtest::load::oracle::{Oracle, Verdict as Judged};
@@ -24,16 +24,16 @@ struct Server {
     limit: Limit,
     state: Arc<Mutex<(Option<State>, u64)>>,
     cheats: bool,
+    clock: Clock,
 }
 
 impl Server {
     fn new(limit: Limit, cheats: bool) -> Server {
-        Server { limit, state: Arc::default(), cheats }
+        Server { limit, state: Arc::default(), cheats, clock: Clock::start() }
     }
 
     fn admits(&self) -> bool {
-        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
-        let now = Time::from_micros(u64::try_from(since.as_micros()).unwrap());
+        let now = Time::from_micros(1_000_000 + self.clock.now() / 1_000);
         let mut state = self.state.lock().unwrap();
         let step = self.limit.step(state.0.as_ref(), now, Ask::take(1));
         if let Some(next) = step.state {

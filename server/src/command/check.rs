@@ -31,13 +31,14 @@ pub(super) fn check(args: &CheckArgs) -> ExitCode {
     };
     match compile(&sources, &location.options, Defaults::default()) {
         Ok(compiled) => {
+            let warnings = [compiled.warnings, compiled.advice].concat();
             if args.format == Format::Json {
-                println!("{:#}", as_json(args, &[], &compiled.warnings));
+                println!("{:#}", as_json(args, &[], &warnings));
                 return ExitCode::SUCCESS;
             }
-            report(args, "warning", &compiled.warnings);
+            report(args, "warning", &warnings);
             let (domains, rules) = (compiled.matcher.domains().len(), compiled.matcher.rules().len());
-            let (files, warnings) = (sources.len(), compiled.warnings.len());
+            let (files, warnings) = (sources.len(), warnings.len());
             println!("{files} files, {domains} domains, {rules} rules, {warnings} warnings");
             println!("all rate limit configs ok");
             ExitCode::SUCCESS

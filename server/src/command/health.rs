@@ -22,7 +22,7 @@ pub(super) fn health(args: &HealthArgs) -> ExitCode {
     let Some(within) = duration::parse(&args.timeout).filter(|within| !within.is_zero()) else {
         return bad_input(&format!("--timeout {:?} is no duration such as 500ms or 3s", args.timeout));
     };
-    match ask(target, &args.service, within) {
+    match ask(&target, &args.service, within) {
         Ok(ServingStatus::Serving) => {
             println!("SERVING");
             ExitCode::SUCCESS
@@ -66,7 +66,7 @@ fn uri(grpc: &Grpc) -> Result<String, String> {
     })
 }
 
-fn ask(target: Endpoint, service: &str, within: Duration) -> anyhow::Result<ServingStatus> {
+fn ask(target: &Endpoint, service: &str, within: Duration) -> anyhow::Result<ServingStatus> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let answer = runtime.block_on(async {
         let asking = async {

@@ -11,6 +11,8 @@ pub struct Compiled {
     pub matcher: Matcher,
     /// What loads but may not be meant.
     pub warnings: Vec<Problem>,
+    /// What an author may want to think about again.
+    pub advice: Vec<Problem>,
 }
 
 /// Compiles `sources`, of which [`Defaults::layout`] may allow less than usual.
@@ -20,7 +22,7 @@ pub struct Compiled {
 pub fn compile(sources: &[Source], options: &Options, defaults: Defaults) -> Result<Compiled, Vec<Problem>> {
     let loaded = load(sources, options, defaults.layout)?;
     match Matcher::build(loaded.domains, defaults) {
-        Ok(matcher) => Ok(Compiled { matcher, warnings: loaded.warnings }),
+        Ok(matcher) => Ok(Compiled { matcher, warnings: loaded.warnings, advice: loaded.advice }),
         Err(error) => Err(vec![Problem {
             file: String::new(),
             line: 0,

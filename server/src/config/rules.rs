@@ -48,6 +48,8 @@ pub struct Loaded {
     pub domains: Vec<DomainSpec>,
     /// What loads but may not be meant.
     pub warnings: Vec<Problem>,
+    /// What an author may want to think about again; never an error.
+    pub advice: Vec<Problem>,
 }
 
 /// An error or a warning with its place.
@@ -93,7 +95,7 @@ impl fmt::Display for Problem {
 /// # Errors
 /// Every error of every file; with `strict` the warnings too.
 pub fn load(sources: &[Source], options: &Options, layout: Layout) -> Result<Loaded, Vec<Problem>> {
-    let (mut errors, mut warnings) = (Vec::new(), Vec::new());
+    let (mut errors, mut warnings, mut advice) = (Vec::new(), Vec::new(), Vec::new());
     let mut domains = Domains::new(options.merge_domains);
     for source in sources.iter().filter(|source| !options.ignore_non_yaml || is_yaml(&source.name)) {
         let mut file = File::new(&source.name, layout);
@@ -104,14 +106,16 @@ pub fn load(sources: &[Source], options: &Options, layout: Layout) -> Result<Loa
         if let Some(parsed) = file.parse(&source.bytes) {
             domains.add(parsed, &mut file);
         }
-        let (mut wrong, mut odd) = file.finish();
+        let [mut wrong, mut odd, mut risky] = file.finish();
         errors.append(&mut wrong);
         warnings.append(&mut odd);
+        advice.append(&mut risky);
     }
     warnings.extend(lint::warnings(&domains.parsed));
     let order = order(sources);
     let place = |problem: &Problem| (order.get(problem.file.as_str()).copied(), problem.line, problem.column);
     warnings.sort_by_key(place);
+    advice.sort_by_key(place);
     if options.strict {
         errors.append(&mut warnings);
     }
@@ -119,7 +123,7 @@ pub fn load(sources: &[Source], options: &Options, layout: Layout) -> Result<Loa
     if !errors.is_empty() {
         return Err(errors);
     }
-    Ok(Loaded { domains: domains.parsed.into_iter().map(|parsed| parsed.spec).collect(), warnings })
+    Ok(Loaded { domains: domains.parsed.into_iter().map(|parsed| parsed.spec).collect(), warnings, advice })
 }
 
 /// The place of each file among `sources`.

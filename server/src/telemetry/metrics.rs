@@ -4,6 +4,7 @@ mod console;
 mod event;
 mod exports;
 mod fallbacks;
+mod known;
 mod latency;
 mod leases;
 mod meters;
@@ -12,6 +13,7 @@ mod ports;
 mod series;
 mod serving;
 mod split;
+mod watched;
 
 use std::fmt;
 use std::sync::{Arc, OnceLock};
@@ -152,37 +154,6 @@ impl Metrics {
         self.hot.decided(query, decision);
     }
 
-    /// Whether what is counted of a decision depends on its rules alone, and not on values of the request.
-    #[must_use]
-    #[inline]
-    pub fn counts_rules_alone(&self) -> bool {
-        self.counts.series.is_none()
-    }
-
-    /// Counts one decision by configured rules, if [`Metrics::counts_rules_alone`].
-    #[inline]
-    pub fn decided_known(&self, rules: &Ruleset, decision: &Decision<'_>) {
-        for outcome in &decision.outcomes {
-            if let Outcome::Decided { rule, ask, answer, status, .. } = outcome
-                && let Some(metered) = rules.meters().rule(rule.id)
-            {
-                Event::of(*ask, answer, *status, self.counts.near).count(&metered.meter);
-            }
-        }
-    }
-
-    /// What is shown of single decisions (hot keys, lines about refusals), for one that was counted by
-    /// [`Metrics::decided_known`]. `query` is made only if it is needed.
-    #[inline]
-    pub fn noticed<'q>(&self, decision: &Decision<'_>, query: impl Fn() -> Option<Query<'q>>) {
-        self.hot.noticed(decision, &query);
-        if !decision.allowed()
-            && let Some((refusals, query)) = self.counts.refusals.get().zip(query())
-        {
-            refusals.refused(&query, decision);
-        }
-    }
-
     /// Counts what was replied to hits that the store had no answer for.
     pub fn fell_back(&self, hits: &[Hit<'_>], before: &Replies, after: &Replies) {
         for ((hit, before), after) in hits.iter().zip(before).zip(after) {
@@ -288,31 +259,6 @@ impl Metrics {
     #[must_use]
     pub fn holding(&self) -> Open {
         self.counts.opened.held()
-    }
-
-    /// Shows the usage of `store` from now on; the first one stays.
-    pub fn watch_store(&self, store: Arc<dyn Store>) {
-        let _first_stays = self.counts.watched.store.set(store);
-    }
-
-    /// Shows from now on what `read` says of authorities; the first one stays.
-    pub fn watch_authorities(&self, read: impl Fn() -> Authorities + Send + Sync + 'static) {
-        let _first_stays = self.counts.watched.authorities.set(Box::new(read));
-    }
-
-    /// Shows from now on what `read` says of the ports; the first one stays.
-    pub fn watch_ports(&self, read: impl Fn() -> [PortFigures; 3] + Send + Sync + 'static) {
-        let _first_stays = self.counts.watched.ports.set(Box::new(read));
-    }
-
-    /// Shows from now on what `read` says of circuits; the first one stays.
-    pub fn watch_breakers(&self, read: impl Fn() -> BreakerSeries + Send + Sync + 'static) {
-        let _first_stays = self.counts.watched.breakers.set(Box::new(read));
-    }
-
-    /// Shows from now on what `read` says of overload; the first one stays.
-    pub fn watch_overload(&self, read: impl Fn() -> OverloadFigures + Send + Sync + 'static) {
-        let _first_stays = self.counts.watched.overload.set(Box::new(read));
     }
 
     /// Open connections by kind.

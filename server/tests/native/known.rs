@@ -91,11 +91,11 @@ async fn answers(events: Vec<Event>) -> [Vec<Result<wire::CheckResponse, String>
     for event in events {
         match event {
             Event::Later(span) => {
-                [&streamed, &called].map(|world| world.clock.advance(span));
+                [&streamed, &called].into_iter().for_each(|world| world.clock.advance(span));
             }
             Event::Rules(other) => {
                 let text = if other { other_rules() } else { RULES.to_owned() };
-                [&streamed, &called].map(|world| load(world, &text));
+                [&streamed, &called].into_iter().for_each(|world| load(world, &text));
             }
             Event::Checks(checks) => {
                 for check in &checks {

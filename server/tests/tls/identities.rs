@@ -100,9 +100,11 @@ async fn one_tenant_reaches_no_others_domain_by_any_way_in() {
             assert_eq!(code, Code::Ok, "{way} about {own}");
         }
         for domain in [foreign, "", "Example"] {
-            for (way, code) in answers(&channel, domain).await {
-                assert_eq!(code, Code::PermissionDenied, "{way} about {domain:?}");
-            }
+            let refused = answers(&channel, domain).await;
+            assert!(
+                refused.iter().all(|(_, code)| *code == Code::PermissionDenied),
+                "{domain:?}: {refused:?}"
+            );
         }
         assert_eq!(statuses(&server, config, own).await, [200; 3]);
         assert_eq!(statuses(&server, config, foreign).await, [403; 3]);

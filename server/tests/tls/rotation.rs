@@ -81,10 +81,8 @@ async fn rotation_under_load_loses_no_call() {
             load.goes_on().await;
             let pair = files.authority.signs(&["localhost"]);
             project(&folder, &format!("..{turn}"), &pair);
-            eventually("the new certificate is shown", || async {
-                shown(&server, &client).await == der(&pair)
-            })
-            .await;
+            let is_new = || async { shown(&server, &client).await == der(&pair) };
+            eventually("the new certificate is shown", is_new).await;
         }
         load.goes_on().await;
         load.over.store(true, Relaxed);

@@ -61,10 +61,10 @@ async fn a_slow_head_or_body_of_http_is_cut_off() {
     for port in [server.http, server.admin] {
         let mut slow = TcpStream::connect(port).await.unwrap();
         let began = Instant::now();
-        for byte in b"GET /stats HTTP/1.1\r\nhost: x\r\nx-y: " {
-            if slow.write_all(&[*byte]).await.is_err() {
-                break;
-            }
+        let mut bytes = b"GET /stats HTTP/1.1\r\nhost: x\r\nx-y: ".iter();
+        while let Some(byte) = bytes.next()
+            && slow.write_all(&[*byte]).await.is_ok()
+        {
             sleep(Duration::from_millis(100)).await;
         }
         closed(&mut slow).await;

@@ -39,10 +39,17 @@ fn json(node: &Node) -> Value {
         },
         yaml::Value::Sequence(items) => items.iter().map(|item| json(item)).collect::<Vec<_>>().into(),
         yaml::Value::Mapping(pairs) => {
-            let pair =
-                |(key, value): &(Rc<Node>, Rc<Node>)| (json(key).as_str().unwrap().to_owned(), json(value));
+            let pair = |(key, value): &(Rc<Node>, Rc<Node>)| (text(key), json(value));
             pairs.iter().map(pair).collect::<Map<_, _>>().into()
         }
+    }
+}
+
+/// A key as it is written: `y` is a text here, whatever it would be as a value.
+fn text(key: &Node) -> String {
+    match &key.value {
+        yaml::Value::Scalar { text, .. } => text.clone(),
+        _ => panic!("a key that is no scalar"),
     }
 }
 

@@ -91,7 +91,7 @@ async fn nothing_is_left_of_ten_thousand_cancelled_checks() {
 }
 
 fn ids(message: CheckStreamRequest) -> Vec<u64> {
-    message.items.iter().map(|item| item.id).collect()
+    message.items.into_iter().map(|item| item.id).collect()
 }
 
 #[tokio::test]

@@ -135,10 +135,10 @@ impl Mapping {
                 if value.contains_key("descriptors") {
                     self.own(line)
                 } else {
-                    self.access(envoy::json(value)?)
+                    self.access(&envoy::json(value)?)
                 }
             }
-            Some('[') => self.access(envoy::text(line)?),
+            Some('[') => self.access(&envoy::text(line)?),
             Some(_) => Err("neither JSON nor an access log in Envoy's default format".to_owned()),
         };
         logged.map(Some)
@@ -161,7 +161,7 @@ impl Mapping {
         })
     }
 
-    fn access(&self, access: envoy::Access) -> Result<Logged, String> {
+    fn access(&self, access: &envoy::Access) -> Result<Logged, String> {
         let domain = self.domain(None)?;
         let mapping = self.auth.mapping(&domain);
         let descriptors = mapping.descriptors.iter().filter_map(|entries| {

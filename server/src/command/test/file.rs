@@ -131,7 +131,7 @@ fn list(node: &Node) -> Read<&[Rc<Node>]> {
 
 fn number<T: TryFrom<i128>>(node: &Node) -> Read<T> {
     let number = match resolve(text(node)?) {
-        Resolved::Int(number) => i128::try_from(number).ok().and_then(|number| T::try_from(number).ok()),
+        Resolved::Int(number) => T::try_from(number).ok(),
         _ => None,
     };
     number.ok_or_else(|| wrong(node, "a whole number in range"))

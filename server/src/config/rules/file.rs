@@ -32,6 +32,8 @@ pub(super) struct File<'f> {
     path: Vec<String>,
     errors: Report,
     warnings: Report,
+    /// What `tollgate check` says besides; no load does.
+    advice: Report,
     /// The keys without a value on the way down.
     open: Vec<String>,
     /// Where the first pass found something wrong, of which the second need not speak again.
@@ -129,9 +131,10 @@ impl<'f> File<'f> {
         self.errors.count()
     }
 
-    /// Everything that is wrong with the file, and everything that may not be meant.
-    pub(super) fn finish(self) -> (Vec<Problem>, Vec<Problem>) {
-        (self.errors.finish(self.name, "errors"), self.warnings.finish(self.name, "warnings"))
+    /// What is wrong with the file, what may not be meant, and what to think about again.
+    pub(super) fn finish(self) -> [Vec<Problem>; 3] {
+        [(self.errors, "errors"), (self.warnings, "warnings"), (self.advice, "warnings")]
+            .map(|(report, what)| report.finish(self.name, what))
     }
 
     pub(super) fn error_unless(&mut self, holds: bool, at: Position, text: impl FnOnce() -> String) {
@@ -144,6 +147,12 @@ impl<'f> File<'f> {
         let mut warnings = std::mem::take(&mut self.warnings);
         warnings.add(at, text, |text| self.problem(at, text));
         self.warnings = warnings;
+    }
+
+    pub(super) fn advise(&mut self, at: Position, text: String) {
+        let mut advice = std::mem::take(&mut self.advice);
+        advice.add(at, text, |text| self.problem(at, text));
+        self.advice = advice;
     }
 
     /// A value of the wrong type.

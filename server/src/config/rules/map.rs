@@ -151,6 +151,10 @@ impl<'n> Map<'n> {
         file.within(name.to_owned(), |file| file.warn(self.at(name), text));
     }
 
+    pub(super) fn advise(&self, name: &str, text: String, file: &mut File<'_>) {
+        file.within(name.to_owned(), |file| file.advise(self.at(name), text));
+    }
+
     pub(super) fn has(&self, name: &str) -> bool {
         self.node(name).is_some()
     }

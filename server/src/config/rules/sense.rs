@@ -1,4 +1,5 @@
 //! What loads and can hardly be meant: numbers that do not fit their unit, counters without number, one slot for all.
+//! Only `tollgate check` says so: it may be meant, and a load, strict or not, has nothing to say against it.
 
 use tollgate_core::limit::Limit;
 use tollgate_core::rules::{DescriptorSpec, DomainSpec, Quota};
@@ -19,12 +20,12 @@ pub(super) fn limit(map: &Map<'_>, limit: &Limit, (quota, max_hold): (Quota, Spa
     let per_second = requests.saturating_mul(1_000_000) / micros;
     if per_second > MANY_PER_SECOND {
         let text = format!("{per_second} requests per second are never reached: is the unit right?");
-        map.warn("requests_per_unit", text, file);
+        map.advise("requests_per_unit", text, file);
     }
     if span > LONG {
         let key = if map.has("unit_multiplier") { "unit_multiplier" } else { "unit" };
         let text = format!("each counter is kept for {} days: is the unit right?", micros / 86_400_000_000);
-        map.warn(key, text, file);
+        map.advise(key, text, file);
     }
     if matches!(limit, Limit::TokenBucket(_)) && map.has("burst") && limit.capacity() < per_second {
         let text = format!(
@@ -32,7 +33,7 @@ pub(super) fn limit(map: &Map<'_>, limit: &Limit, (quota, max_hold): (Quota, Spa
              although the rate allows them",
             limit.capacity()
         );
-        map.warn("burst", text, file);
+        map.advise("burst", text, file);
     }
     if matches!(limit, Limit::LeakyBucket(_)) {
         hold(
@@ -50,13 +51,13 @@ fn hold(map: &Map<'_>, queues: bool, (max_hold, interval): (Span, Span), file: &
         return;
     }
     if !queues {
-        map.warn("max_hold", "max_hold has no effect: without a queue nobody waits".to_owned(), file);
+        map.advise("max_hold", "max_hold has no effect: without a queue nobody waits".to_owned(), file);
     } else if max_hold < interval {
         let text = format!(
             "max_hold {max_hold} is shorter than the time between two requests, {interval}: whoever comes a moment \
              after another is refused instead of held"
         );
-        map.warn("max_hold", text, file);
+        map.advise("max_hold", text, file);
     }
 }
 
@@ -69,7 +70,7 @@ pub(super) fn cardinality(open: &[String], map: &Map<'_>, file: &mut File<'_>) {
         "one counter for each combination of {}: their number has no bound but the product of both",
         open.join(" and ")
     );
-    map.warn("rate_limit", text, file);
+    map.advise("rate_limit", text, file);
 }
 
 /// Warns if every counter of the domain lies in one slot: the partition has a single value.
@@ -84,7 +85,7 @@ pub(super) fn partition(spec: &DomainSpec, map: &Map<'_>, file: &mut File<'_>) {
         let text = format!(
             "partition '{key}' has the value '{first}' only: on Redis Cluster every counter of the domain lies in one slot"
         );
-        map.warn("partition", text, file);
+        map.advise("partition", text, file);
     }
 }
 
