@@ -32,7 +32,9 @@ impl NamePattern {
             Form::Exact(text.into())
         };
         let (Form::Exact(rest) | Form::EndsWith(rest) | Form::BeginsWith(rest)) = &form;
-        if rest.len() < 2 || rest.contains('*') {
+        // of a pattern more than its dot has to be left
+        let least = if matches!(form, Form::Exact(_)) { 1 } else { 2 };
+        if rest.len() < least || rest.contains('*') {
             return Err("a name: exact, *.example, or spiffe://host/path/*");
         }
         Ok(NamePattern(form))

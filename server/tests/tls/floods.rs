@@ -103,7 +103,7 @@ async fn beside<F: Future<Output = (Option<u32>, usize)>>(
         found[0],
         took.len()
     );
-    assert!(took.len() > 10, "there were calls beside the floods");
+    assert!(took.len() >= 3, "there were calls beside the floods: {}", took.len());
     assert!(slowest < Duration::from_secs(5), "{slowest:?}");
     found
 }

@@ -40,9 +40,17 @@ fn json(node: &Node) -> Value {
         yaml::Value::Sequence(items) => items.iter().map(|item| json(item)).collect::<Vec<_>>().into(),
         yaml::Value::Mapping(pairs) => {
             let pair = |(key, value): &(Rc<Node>, Rc<Node>)| (text(key), json(value));
-            pairs.iter().map(pair).collect::<Map<_, _>>().into()
+            merged(pairs.iter().map(pair).collect()).into()
         }
     }
+}
+
+/// An editor resolves `<<` before it looks at the schema.
+fn merged(mut map: Map<String, Value>) -> Map<String, Value> {
+    if let Some(Value::Object(more)) = map.remove("<<") {
+        more.into_iter().for_each(|(key, value)| _ = map.entry(key).or_insert(value));
+    }
+    map
 }
 
 /// A key as it is written: `y` is a text here, whatever it would be as a value.
