@@ -1,6 +1,6 @@
 //! Which keys are asked about and refused most, for people who watch.
 //!
-//! Decisions are sampled: each thread's stripe takes about [`BUDGET`] of them a second, whatever comes. Of a quiet
+//! Decisions are sampled: each thread's stripe takes about `BUDGET` of them a second, whatever comes. Of a quiet
 //! server that is every decision, of a busy one every *w*-th, which then counts *w* times. What is taken goes into
 //! sketches ([`TopK`]) of bounded size. Two generations take turns, so that what is shown covers the last 30 to 60
 //! seconds. The error of a figure is the sketch's bound and, where *w* > 1, two standard deviations of the sampling.
