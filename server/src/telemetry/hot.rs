@@ -224,7 +224,8 @@ impl Seen {
     /// Brings `self` up to date with what another thread, time or server has seen.
     pub fn join(&mut self, other: &Seen) {
         let variance = self.variance.saturating_add(other.variance);
-        if other.second >= self.second {
+        // of what two threads saw within one second the later is not known: the fuller is
+        if (other.second, other.used) >= (self.second, self.used) {
             *self = *other;
         }
         self.variance = variance;

@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
-# Real clients against the server: Envoy, nginx, Caddy, HAProxy, gRPC from Python. Installs what is missing.
+# Real clients against the server: Envoy, nginx, Caddy, HAProxy, gRPC from Python, Chromium. Installs what is missing.
 #
 #   server/tests/e2e/run.sh [pytest arguments]
 #
 # TOLLGATE_BIN names the server's program; without it the debug build is made and used.
+# TOLLGATE_SCREENSHOTS names a folder for pictures of the console, such as docs/console.
 set -euo pipefail
 here="$(cd "$(dirname "$0")" && pwd)"
 root="$(cd "$here/../../.." && pwd)"
@@ -18,6 +19,7 @@ want nginx nginx
 want caddy caddy
 want haproxy haproxy
 want redis-server redis-server
+want chromium chromium
 want promtool prometheus
 python3 -c 'import ensurepip' 2>/dev/null || missing+=(python3-venv)
 install_wanted

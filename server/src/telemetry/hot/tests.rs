@@ -142,3 +142,16 @@ fn the_name_of_a_rule_is_that_of_rlconfig() {
     assert_eq!(&*paths[0].path, "shop.user");
     assert_eq!(Ask::take(1).cost, Cost::Take(1));
 }
+
+#[test]
+fn the_latest_counts_and_within_one_second_the_fullest() {
+    let seen = |second, used| Seen { second, used, ..Seen::default() };
+    let joined = |mut one: Seen, other: Seen| {
+        one.join(&other);
+        one.used
+    };
+    assert_eq!(joined(seen(1, 9), seen(2, 1)), 1);
+    assert_eq!(joined(seen(2, 1), seen(1, 9)), 1);
+    assert_eq!(joined(seen(2, 4), seen(2, 2)), 4);
+    assert_eq!(joined(seen(2, 2), seen(2, 4)), 4);
+}

@@ -69,13 +69,13 @@ function live() {
 function showAlerts() {
   const alerts = [];
   if (!now.store.up) alerts.push(["The store is down: Redis does not answer. Rules are answered by their fallbacks."]);
-  if (now.store.not_asked && now.store.up) alerts.push([`${now.store.not_asked} Redis servers are not asked: they failed a moment ago.`]);
+  if (now.store.not_asked && now.store.up) alerts.push([`Redis servers that failed a moment ago and are not asked: ${now.store.not_asked}.`]);
   if (now.config.problems.length) {
     const kept = now.config.last_good ? `the rules of ${now.config.last_good} stay in force` : "there are no rules";
     alerts.push([`The rules files of ${now.config.last_attempt} were refused: ${kept}.`, now.config.problems.join("\n")]);
   }
   const silent = now.peers.filter((peer) => peer.silent);
-  if (silent.length) alerts.push([`${silent.length} of ${now.peers.length} other servers are silent: figures of the fleet lack theirs.`]);
+  if (silent.length) alerts.push([`Silent servers: ${silent.length} of the other ${now.peers.length}. Figures of the fleet lack theirs.`]);
   const alert = ([text, more]) => element("div", { class: "alert bad" }, text, more ? element("pre", {}, more) : null);
   const made = element("div", {}, ...alerts.map(alert));
   const place = byId("alerts");
@@ -91,7 +91,7 @@ function showTraffic() {
     ["refused per second", number(point[2]), point[2] ? "bad" : ""],
     ["failed per second", number(errors), errors ? "warn" : ""],
     ["fallbacks per second", number(point[5]), point[5] ? "warn" : ""],
-    ["let pass by shadow mode", number(point[4]), point[4] ? "shade" : ""],
+    ["let pass by global shadow mode", number(point[4]), point[4] ? "shade" : ""],
     ["connections", number((now.connections.grpc ?? 0) + (now.connections.http ?? 0))],
     ["requests held", number(now.held)],
   ]);
@@ -149,7 +149,7 @@ function showStore() {
 function showConfig() {
   const { config } = now;
   const state = config.problems.length ? "the last load was refused" : config.last_good ? "loaded" : "not loaded yet";
-  say("config-note", `${state} · ${config.files} files, generation ${config.generation}, in force since ${config.last_good ?? "–"}`);
+  say("config-note", `${state} · ${config.files} ${config.files === 1 ? "file" : "files"}, generation ${config.generation}, in force since ${config.last_good ?? "–"}`);
   const block = (kind, title, lines) =>
     lines.length ? [element("div", { class: `alert ${kind}` }, title, element("pre", {}, lines.join("\n")))] : [];
   const blocks = [...block("bad", "Errors of the refused files", config.problems), ...block("", "Warnings", config.warnings)];

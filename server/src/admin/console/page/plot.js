@@ -30,6 +30,8 @@ export function plot(id, points, series, { stacked, unit }) {
   [...series.entries()].reverse().forEach(([place, one]) => {
     const known = shown.map((point, at) => [x(point[0]), ...rows[at][place]]);
     for (const run of runs(known)) {
+      // one second alone would have no width
+      if (run.length === 1) run.unshift([run[0][0] - (1000 / SPAN_MS) * (width - LEFT - RIGHT), run[0][1], run[0][2]]);
       const upper = run.map(([at, , high]) => `${at.toFixed(1)},${y(high).toFixed(1)}`);
       if (stacked || one.area) {
         const lower = run.map(([at, low]) => `${at.toFixed(1)},${y(low).toFixed(1)}`).reverse();
@@ -71,7 +73,7 @@ function* grid(width, most, y, unit) {
     yield drawn("line", { class: "grid", x1: LEFT, x2: width - RIGHT, y1: at, y2: at });
     yield drawn("text", { x: LEFT - 6, y: at + 4, "text-anchor": "end" }, unit(most * share));
   }
-  for (const minutes of [5, 4, 3, 2, 1, 0]) {
+  for (const minutes of width < 480 ? [4, 2, 0] : [5, 4, 3, 2, 1, 0]) {
     const at = LEFT + ((5 - minutes) / 5) * (width - LEFT - RIGHT);
     const anchor = minutes === 5 ? "start" : minutes === 0 ? "end" : "middle";
     yield drawn("text", { x: at, y: HEIGHT - 4, "text-anchor": anchor }, minutes ? `−${minutes} min` : "now");

@@ -113,7 +113,7 @@ function action(row, act) {
 }
 
 export const CHANGES = [
-  ["When", (row) => moment(row.at_ms), "number"],
+  ["When", (row) => moment(row.at_ms), "keep"],
   ["Circuit", circuitName, "code"],
   ["Change", (row) => `${row.from.replace("_", " ")} → ${row.to.replace("_", " ")}`],
   ["Why", (row) => row.reason],
@@ -121,8 +121,8 @@ export const CHANGES = [
 ];
 
 export const FALLBACKS = [
-  ["From", (row) => moment(row.from_ms), "number"],
-  ["Until", (row) => moment(row.until_ms), "number"],
+  ["From", (row) => moment(row.from_ms), "keep"],
+  ["Until", (row) => moment(row.until_ms), "keep"],
   ["Rule", (row) => row.rule, "code"],
   ["Cause", (row) => pill(row.cause.replace("_", " "), "bad")],
   ["Answered", (row) => row.answer],
