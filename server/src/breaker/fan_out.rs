@@ -155,7 +155,9 @@ impl Breakers {
             Status::unavailable(format!("nothing has changed: the store cannot be asked ({})", fault.name()))
         })?;
         let mode = forced.map(|forced| forced.mode);
-        let ttl = forced.and_then(|forced| forced.until).map(|until| (until - self.now()).to_string());
+        let ttl = forced
+            .and_then(|forced| forced.until)
+            .map(|until| format!("{}s", (until - self.now()).as_secs_ceil()));
         tracing::info!(target: "audit", circuit = %key, ?mode, ttl, actor, reason, "a circuit is forced by hand");
         self.circuits.overrides.set(&key, forced.cloned());
         let Some((name, mut client)) = self.owner(&key)? else { return self.own_override(&key, &wish) };

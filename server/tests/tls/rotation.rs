@@ -62,6 +62,11 @@ impl Load {
     }
 }
 
+/// Waits until the server shows the certificate of `pair`.
+async fn is_shown(server: &Tollgate, client: &Arc<ClientConfig>, pair: &Pair) {
+    eventually("the new certificate is shown", || async { shown(server, client).await == der(pair) }).await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn rotation_under_load_loses_no_call() {
     let files = Files::new();
@@ -81,8 +86,7 @@ async fn rotation_under_load_loses_no_call() {
             load.goes_on().await;
             let pair = files.authority.signs(&["localhost"]);
             project(&folder, &format!("..{turn}"), &pair);
-            let is_new = || async { shown(&server, &client).await == der(&pair) };
-            eventually("the new certificate is shown", is_new).await;
+            is_shown(&server, &client, &pair).await;
         }
         load.goes_on().await;
         load.over.store(true, Relaxed);
