@@ -33,6 +33,13 @@ pub mod envoy {
     }
     /// `envoy.service.*`
     pub mod service {
+        /// `envoy.service.discovery.*`
+        pub mod discovery {
+            /// `envoy.service.discovery.v3`
+            pub mod v3 {
+                tonic::include_proto!("envoy.service.discovery.v3");
+            }
+        }
         /// `envoy.service.ratelimit.*`
         pub mod ratelimit {
             /// `envoy.service.ratelimit.v3`
@@ -46,6 +53,28 @@ pub mod envoy {
         /// `envoy.type.v3`
         pub mod v3 {
             tonic::include_proto!("envoy.r#type.v3");
+        }
+    }
+}
+
+/// `google.*`
+pub mod google {
+    /// `google.rpc`
+    pub mod rpc {
+        tonic::include_proto!("google.rpc");
+    }
+}
+
+/// `ratelimit.*`
+pub mod ratelimit {
+    /// `ratelimit.config.*`
+    pub mod config {
+        /// `ratelimit.config.ratelimit.*`
+        pub mod ratelimit {
+            /// `ratelimit.config.ratelimit.v3`
+            pub mod v3 {
+                tonic::include_proto!("ratelimit.config.ratelimit.v3");
+            }
         }
     }
 }

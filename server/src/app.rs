@@ -9,6 +9,7 @@ mod security;
 mod serving;
 mod store;
 mod telemetry;
+mod xds;
 
 use std::future::Future;
 use std::sync::Arc;
@@ -29,7 +30,7 @@ use crate::admin::{self, Admin, Console, ConsoleSources, Writes};
 use crate::breaker::Breakers;
 use crate::clock::{Clock, SystemClock};
 use crate::config::location::Location;
-use crate::config::settings::Effective;
+use crate::config::settings::{Effective, RulesSource, Settings};
 use crate::config::watch::{ConfigState, Loader};
 use crate::engine::Engine;
 use crate::health::Health;
@@ -79,7 +80,7 @@ pub async fn run(app: App, shutdown: impl Future<Output = ()>) -> anyhow::Result
         let breakers = breakers.clone();
         move || breakers.figures()
     });
-    parts.load_rules(&background, reload).await;
+    parts.load_rules(&background, &settings, reload).await?;
     spawn(&background, breakers.clone().keep());
 
     let overload = overload::watched(&settings, &parts)?;
@@ -142,7 +143,8 @@ impl Parts {
         let engine = Arc::new(Engine::new(store, fallback, clock.clone(), metrics.clone()));
         let reporter = HealthReporter::new();
         let health_service = HealthServer::new(HealthService::from_health_reporter(reporter.clone()));
-        let health = Arc::new(Health::new(settings.rules.require_for_health, reporter));
+        let health = Health::new(settings.rules.require_for_health, reporter);
+        let health = Arc::new(health.wanting_rules(xds::holds_back(settings)));
         let state = Arc::new(ConfigState::default());
         let defaults = Defaults {
             shadow: settings.mode.shadow,
@@ -161,11 +163,22 @@ impl Parts {
     }
 
     /// Loads the rules once, then keeps them and the store fresh in the background.
-    async fn load_rules(&self, background: &CancellationToken, reload: Receiver<()>) {
-        let loaded = self.loader.load().await;
-        self.health.report().await;
-        spawn(background, self.loader.clone().watch(loaded, reload));
+    async fn load_rules(
+        &self,
+        background: &CancellationToken,
+        settings: &Settings,
+        reload: Receiver<()>,
+    ) -> anyhow::Result<()> {
+        if settings.rules.source == RulesSource::Xds {
+            self.health.report().await;
+            spawn(background, xds::client(settings, self)?.follow(reload));
+        } else {
+            let loaded = self.loader.load().await;
+            self.health.report().await;
+            spawn(background, self.loader.clone().watch(loaded, reload));
+        }
         spawn(background, self.stores.clone().keep(self.clock.clone()));
+        Ok(())
     }
 
     fn console(&self, effective: &Effective, breakers: &Arc<Breakers>) -> anyhow::Result<Arc<Console>> {

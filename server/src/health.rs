@@ -14,6 +14,8 @@ const SERVICES: [&str; 2] = ["ratelimit", "envoy.service.ratelimit.v3.RateLimitS
 pub struct Health {
     draining: AtomicBool,
     domain_wanted: bool,
+    /// Not serving before the first rules.
+    rules_wanted: bool,
     rules: AtomicBool,
     any_domain: AtomicBool,
     /// Whether the store can be asked, if that matters; if not, always true.
@@ -30,6 +32,7 @@ impl Health {
         Health {
             draining: AtomicBool::new(false),
             domain_wanted,
+            rules_wanted: false,
             rules: AtomicBool::new(false),
             any_domain: AtomicBool::new(false),
             store: AtomicBool::new(true),
@@ -38,13 +41,20 @@ impl Health {
         }
     }
 
+    /// The same, which serves only once there are rules, be they empty.
+    #[must_use]
+    pub fn wanting_rules(self, rules_wanted: bool) -> Health {
+        Health { rules_wanted, ..self }
+    }
+
     /// What the reference calls healthy: not leaving, with rules if they were asked for, and with a store that
     /// can be reached if that was.
     #[must_use]
     pub fn serving(&self) -> bool {
         let domain_missing = self.domain_wanted && !self.any_domain.load(Ordering::Relaxed);
+        let rules_missing = self.rules_wanted && !self.rules.load(Ordering::Relaxed);
         let store = self.store.load(Ordering::Relaxed);
-        !self.draining.load(Ordering::Relaxed) && !domain_missing && store
+        !self.draining.load(Ordering::Relaxed) && !domain_missing && !rules_missing && store
     }
 
     /// Why requests should not come here. Unlike the reference's health this needs a set of rules: without

@@ -19,5 +19,6 @@ pub mod store;
 pub mod telemetry;
 pub mod transport;
 pub mod version;
+pub mod xds;
 
 pub use app::{App, Listeners, run};

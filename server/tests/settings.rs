@@ -20,6 +20,8 @@ mod reference;
 mod reference_refusals;
 #[path = "settings/tls.rs"]
 mod tls;
+#[path = "settings/xds.rs"]
+mod xds;
 
 use tollgate_server::config::settings::{Effective, Environment, Flags, load};
 

@@ -17,6 +17,7 @@ pub(super) fn check(args: &CheckArgs) -> ExitCode {
         merge_domains: args.merge_domains,
         strict: args.strict,
         ignore_non_yaml: args.ignore_non_yaml,
+        resources: false,
     };
     let location = match Location::folder(&args.dir, options, Rules::default().max_file_bytes) {
         Ok(location) => location,

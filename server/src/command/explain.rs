@@ -29,6 +29,7 @@ fn load(args: &ExplainArgs) -> Result<Matcher, String> {
     let options = Options {
         merge_domains: args.merge_domains,
         ignore_non_yaml: args.ignore_non_yaml,
+        resources: false,
         ..Options::default()
     };
     let location = Location::folder(&args.dir, options, Rules::default().max_file_bytes)?;

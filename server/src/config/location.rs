@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::rules::{DirOptions, Options, Problem, Source, read_dir};
-use super::settings::{Effective, Rules, RulesLocation, Runtime};
+use super::settings::{Effective, Rules, RulesLocation, RulesSource, Runtime};
 
 /// The example rules, relative to the folder of the sources.
 const EXAMPLE: &str = "server/config/rules";
@@ -29,6 +29,9 @@ impl Location {
     pub fn of(effective: &Effective) -> Result<Location, String> {
         let options = options(&effective.settings.rules);
         let max_file_bytes = effective.settings.rules.max_file_bytes;
+        if options.resources {
+            return Ok(Location::nowhere(options));
+        }
         match effective.rules_location() {
             RulesLocation::Directory(dir) => Location::folder(&dir, options, max_file_bytes),
             RulesLocation::Runtime(runtime) => Location::runtime(&runtime, options, max_file_bytes),
@@ -53,6 +56,17 @@ impl Location {
             max_file_bytes,
         };
         Location { dir: dir.to_path_buf(), filter, options, swapped_in: None }.checked()
+    }
+
+    /// No folder: the rules come from a management server.
+    fn nowhere(options: Options) -> Location {
+        let filter = DirOptions {
+            ignore_dot_files: true,
+            app_prefix: None,
+            only_yaml: options.ignore_non_yaml,
+            max_file_bytes: 0,
+        };
+        Location { dir: PathBuf::new(), filter, options, swapped_in: None }
     }
 
     /// The reference's layout, with its two ways to watch.
@@ -94,5 +108,6 @@ pub fn options(rules: &Rules) -> Options {
         merge_domains: rules.merge_domains,
         strict: rules.strict,
         ignore_non_yaml: rules.ignore_non_yaml,
+        resources: rules.source == RulesSource::Xds,
     }
 }

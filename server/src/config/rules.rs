@@ -31,6 +31,7 @@ pub struct Source {
 }
 
 /// How rules are read.
+#[expect(clippy::struct_excessive_bools, reason = "each is an independent switch of the operator")]
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Options {
     /// Files of one domain add their descriptors to it (`MERGE_DOMAIN_CONFIG`).
@@ -39,6 +40,14 @@ pub struct Options {
     pub strict: bool,
     /// Files that do not end in `.yaml` or `.yml` are skipped.
     pub ignore_non_yaml: bool,
+    /// The sources are resources of a management server: their names are any, and lines mean nothing.
+    pub resources: bool,
+}
+
+impl Options {
+    fn reads(&self, name: &str) -> bool {
+        self.resources || !self.ignore_non_yaml || is_yaml(name)
+    }
 }
 
 /// Rules that can be compiled.
@@ -97,9 +106,9 @@ impl fmt::Display for Problem {
 pub fn load(sources: &[Source], options: &Options, layout: Layout) -> Result<Loaded, Vec<Problem>> {
     let (mut errors, mut warnings, mut advice) = (Vec::new(), Vec::new(), Vec::new());
     let mut domains = Domains::new(options.merge_domains);
-    for source in sources.iter().filter(|source| !options.ignore_non_yaml || is_yaml(&source.name)) {
+    for source in sources.iter().filter(|source| options.reads(&source.name)) {
         let mut file = File::new(&source.name, layout);
-        if !is_yaml(&source.name) {
+        if !options.resources && !is_yaml(&source.name) {
             let text = "read as rules although its name does not end in .yaml or .yml".to_owned();
             warnings.push(Problem::of_file(&source.name, text));
         }
@@ -120,6 +129,10 @@ pub fn load(sources: &[Source], options: &Options, layout: Layout) -> Result<Loa
         errors.append(&mut warnings);
     }
     errors.sort_by_key(place);
+    if options.resources {
+        let all = errors.iter_mut().chain(&mut warnings);
+        all.for_each(|problem| (problem.line, problem.column) = (0, 0));
+    }
     if !errors.is_empty() {
         return Err(errors);
     }

@@ -29,6 +29,7 @@ mod store;
 mod telemetry;
 mod text;
 mod tls;
+mod xds;
 
 use serde::{Deserialize, Serialize};
 
@@ -47,12 +48,13 @@ pub use redis::{
     RedisSocket,
 };
 pub use response::{Mode, Response};
-pub use rules::{Rules, RulesLocation, Runtime};
+pub use rules::{Rules, RulesLocation, RulesSource, Runtime};
 pub use secret::{Secret, SecretUrl};
 pub use store::{Denials, Memory, OnFull, Store, StoreKind};
 pub use telemetry::{Otlp, OtlpProtocol, Telemetry, TraceSampler, Traces};
 pub use text::{Address, HeaderName, Host};
 pub use tls::{ClientAuth, PeersTls, Tls, TlsVersion};
+pub use xds::Xds;
 
 /// All settings.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
@@ -90,6 +92,8 @@ pub struct Settings {
     pub shutdown: Shutdown,
     /// Domains bound to identities.
     pub access: Access,
+    /// The server that the rules come from.
+    pub xds: Xds,
 }
 
 /// The settings in effect.

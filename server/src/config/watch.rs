@@ -83,7 +83,7 @@ impl Loader {
     pub async fn load(&self) -> Fingerprint {
         let read = self.location.read();
         let fingerprint = fingerprint(&read);
-        self.take(read).await;
+        let _problems = self.take(read).await;
         fingerprint
     }
 
@@ -99,7 +99,8 @@ impl Loader {
             let read = self.location.read();
             let now = fingerprint(&read);
             if asked || now != last {
-                self.take(read).await;
+                // what is wrong is logged, and kept in the state
+                let _problems = self.take(read).await;
                 last = now;
             }
             asked = tokio::select! {
@@ -113,7 +114,11 @@ impl Loader {
         }
     }
 
-    async fn take(&self, read: Result<Vec<Source>, Vec<Problem>>) {
+    /// Puts `read` in force, if all of it is good.
+    ///
+    /// # Errors
+    /// Everything that is wrong; the rules in force stay.
+    pub async fn take(&self, read: Result<Vec<Source>, Vec<Problem>>) -> Result<(), Vec<String>> {
         let (options, defaults) = (self.location.options, self.defaults);
         let work = move || {
             let sources = read?;
@@ -124,7 +129,10 @@ impl Loader {
         let now = at.as_micros() / 1000;
         self.state.update(|state| state.last_attempt_unix_ms = now);
         match compiled {
-            Ok(Ok((compiled, files))) => self.accept(compiled, files, at).await,
+            Ok(Ok((compiled, files))) => {
+                self.accept(compiled, files, at).await;
+                Ok(())
+            }
             Ok(Err(problems)) => self.refuse(problems.iter().map(ToString::to_string).collect()),
             Err(error) => self.refuse(vec![format!("loading the rules failed: {error}")]),
         }
@@ -151,7 +159,7 @@ impl Loader {
         self.health.rules_loaded(domains > 0).await;
     }
 
-    fn refuse(&self, problems: Vec<String>) {
+    fn refuse(&self, problems: Vec<String>) -> Result<(), Vec<String>> {
         let kept =
             if self.engine.rules().is_some() { "the last good rules stay" } else { "there are no rules" };
         tracing::error!(errors = problems.len(), "error loading new configuration: {kept}");
@@ -159,7 +167,8 @@ impl Loader {
             tracing::error!("{problem}");
         }
         self.engine.metrics().config_failed();
-        self.state.update(|state| state.problems = problems);
+        self.state.update(|state| state.problems.clone_from(&problems));
+        Err(problems)
     }
 }
 

@@ -14,6 +14,7 @@ mod series;
 mod serving;
 mod split;
 mod watched;
+mod xds;
 
 use std::fmt;
 use std::sync::{Arc, OnceLock};
@@ -103,6 +104,7 @@ pub(super) struct Watched {
     pub(super) ports: OnceLock<Box<dyn Fn() -> [PortFigures; 3] + Send + Sync>>,
     pub(super) breakers: OnceLock<Box<dyn Fn() -> BreakerSeries + Send + Sync>>,
     pub(super) overload: OnceLock<Box<dyn Fn() -> OverloadFigures + Send + Sync>>,
+    pub(super) xds: OnceLock<xds::Read>,
 }
 
 impl fmt::Debug for Watched {

@@ -11,6 +11,7 @@ mod overload;
 mod ports;
 mod remote;
 mod rules;
+mod xds;
 
 use std::sync::Arc;
 

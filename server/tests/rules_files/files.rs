@@ -4,7 +4,8 @@ use tollgate_server::config::rules::{Options, Source};
 
 use super::{load, shown, source};
 
-const MERGE: Options = Options { merge_domains: true, strict: false, ignore_non_yaml: false };
+const MERGE: Options =
+    Options { merge_domains: true, strict: false, ignore_non_yaml: false, resources: false };
 
 fn errors(sources: &[Source], options: &Options) -> Vec<String> {
     load(sources, options).map_or_else(|errors| shown(&errors), |_| Vec::new())

@@ -5,7 +5,7 @@ use super::listen::Grpc;
 use super::origin::{Origin, Origins};
 use super::problem::Problem;
 use super::text::Host;
-use super::{Rules, Settings, access, breaker, overload, redis, telemetry, tls};
+use super::{Rules, Settings, access, breaker, overload, redis, telemetry, tls, xds};
 
 /// Everything that is wrong with settings whose values are sound one by one.
 pub(super) fn problems(settings: &Settings, origins: &Origins) -> Vec<Problem> {
@@ -19,12 +19,14 @@ pub(super) fn problems(settings: &Settings, origins: &Origins) -> Vec<Problem> {
     problems.extend(mappings(&settings.auth, origins));
     problems.extend(tls::problems(settings, origins));
     problems.extend(access::problems(settings, origins));
+    problems.extend(xds::problems(&settings.xds, origins));
     problems
 }
 
 /// What was set but has no effect, beyond the reference's variables.
 pub(super) fn warnings(settings: &Settings, origins: &Origins) -> Vec<String> {
     let mut warnings = overruled(&settings.rules, origins);
+    warnings.extend(xds::warnings(settings, origins));
     warnings.extend(redis::warnings(&settings.store, origins));
     warnings.extend(breaker::warnings(&settings.peers, &settings.store, origins));
     warnings

@@ -57,6 +57,14 @@ fn in_our_words<'t>(name: &str, text: &'t str) -> Option<&'t str> {
         // its default, no bound at all, is not among ours
         "REDIS_OP_TIMEOUT" => Some(text).filter(|text| duration::parse(text) != Some(Duration::ZERO)),
         "CACHE_KEY_PREFIX" => Some(text).filter(|text| !text.is_empty()),
+        "CONFIG_TYPE" => match text {
+            "FILE" => Some("files"),
+            "GRPC_XDS_SOTW" => Some("xds"),
+            _ => None,
+        },
+        "XDS_CLIENT_MAX_MSG_SIZE_IN_BYTES" => Some(text).filter(|text| !text.is_empty()),
+        "XDS_CLIENT_BACKOFF_JITTER" if switch(text) == Some(false) => Some("0"),
+        "XDS_CLIENT_BACKOFF_JITTER" if switch(text) == Some(true) => None,
         // raised to the smallest cache
         "LOCAL_CACHE_SIZE_IN_BYTES" if text.parse::<i64>().is_ok_and(i64::is_negative) => Some("1"),
         _ => Some(text),
@@ -124,12 +132,10 @@ impl Verdict {
 
     fn config_type(&mut self, environment: &Environment) {
         match environment.value("CONFIG_TYPE") {
-            None | Some("FILE") => {}
-            Some("GRPC_XDS_SOTW") => self.refuse(
-                "CONFIG_TYPE",
-                "rules over xDS are not available in this version; unset CONFIG_TYPE and name a folder of rules",
-            ),
-            Some(text) => self.refuse("CONFIG_TYPE", &format!("CONFIG_TYPE = {text:?} is not FILE")),
+            None | Some("FILE" | "GRPC_XDS_SOTW") => {}
+            Some(text) => {
+                self.refuse("CONFIG_TYPE", &format!("CONFIG_TYPE = {text:?} is not FILE or GRPC_XDS_SOTW"));
+            }
         }
     }
 

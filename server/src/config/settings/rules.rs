@@ -12,6 +12,8 @@ use super::text::optional_path;
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Rules {
+    /// `files`, or `xds`: from the management server of section `[xds]`; `files`. `CONFIG_TYPE`
+    pub source: RulesSource,
     /// Folder of rules files, empty; wins over `rules.runtime`. Dot files are ignored, changes are followed.
     /// Flag `--config`
     #[serde(with = "optional_path")]
@@ -47,6 +49,7 @@ impl Rules {
 impl Default for Rules {
     fn default() -> Rules {
         Rules {
+            source: RulesSource::Files,
             dir: None,
             runtime: Runtime::default(),
             merge_domains: false,
@@ -57,6 +60,17 @@ impl Default for Rules {
             require_for_health: false,
         }
     }
+}
+
+/// Where rules come from.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RulesSource {
+    /// A folder.
+    #[default]
+    Files,
+    /// A management server.
+    Xds,
 }
 
 /// `[rules.runtime]`: the folder as the reference's `RUNTIME_*` variables name it.

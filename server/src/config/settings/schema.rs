@@ -184,6 +184,7 @@ pub(super) const FIELDS: &[Field] = &[
     field("rules.runtime.root", Allowed::Text),
     field("rules.runtime.subdirectory", Allowed::Text),
     field("rules.runtime.watch_root", Allowed::Switch),
+    field("rules.source", Allowed::Form("files or xds")),
     field("rules.start_without", Allowed::Switch),
     field("rules.strict", Allowed::Switch),
     field("shutdown.drain_delay", Allowed::Duration),
@@ -230,6 +231,20 @@ pub(super) const FIELDS: &[Field] = &[
     field("telemetry.traces.queue", Allowed::Whole(1..=1_000_000)),
     field("telemetry.traces.ratio", Allowed::Ratio),
     field("telemetry.traces.sampler", Allowed::Form(SAMPLERS)),
+    field("xds.backoff_initial", Allowed::Duration),
+    field("xds.backoff_jitter", Allowed::Ratio),
+    field("xds.backoff_max", Allowed::Duration),
+    field("xds.headers", Allowed::Secret),
+    field("xds.keepalive_interval", Allowed::Duration),
+    field("xds.max_message_bytes", BYTES),
+    field("xds.node_id", Allowed::Text),
+    field("xds.node_metadata", Allowed::Text),
+    field("xds.server", Allowed::Text),
+    field("xds.tls", Allowed::Switch),
+    field("xds.tls_ca", Allowed::Text),
+    field("xds.tls_cert", Allowed::Text),
+    field("xds.tls_key", Allowed::Text),
+    field("xds.tls_server_name", Allowed::Text),
 ];
 
 /// The table whose keys are names of domains, with dots in them or not.

@@ -10,7 +10,7 @@ use opentelemetry::metrics::{AsyncInstrument, Meter, MeterProvider};
 use opentelemetry::{KeyValue, Value};
 use opentelemetry_sdk::metrics::SdkMeterProvider;
 
-use super::{breakers, exports, leases, overload, ports, remote};
+use super::{breakers, exports, leases, overload, ports, remote, xds};
 use crate::store::Usage;
 use crate::telemetry::metrics::{Authorities, Counts};
 
@@ -126,7 +126,7 @@ const ALL: [Shown; 17] = [
 pub(super) fn register(provider: &SdkMeterProvider, counts: &Arc<Counts>) {
     let meter = provider.meter("tollgate");
     let all = ALL.into_iter().chain(leases::ALL).chain(remote::ALL).chain(breakers::ALL);
-    for shown in all.chain(overload::ALL).chain(ports::ALL).chain(exports::ALL) {
+    for shown in all.chain(overload::ALL).chain(ports::ALL).chain(exports::ALL).chain(xds::ALL) {
         shown.register(&meter, counts.clone());
     }
 }

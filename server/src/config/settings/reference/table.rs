@@ -1,5 +1,5 @@
-//! Every variable of the reference, by what becomes of it. `CONFIG_TYPE`, `BACKEND_TYPE`, `USE_PROMETHEUS`,
-//! `PROMETHEUS_ADDR` and `DISABLE_STATS` are not in the tables: [`super`] treats each on its own; nor are those for
+//! Every variable of the reference, by what becomes of it. `BACKEND_TYPE`, `USE_PROMETHEUS`, `PROMETHEUS_ADDR`
+//! and `DISABLE_STATS` are not in the tables: [`super`] treats each on its own; nor are those for
 //! TLS (`tls.rs`).
 //!
 //! Accepted without a word, since nothing is lost: `STATS_FLUSH_INTERVAL` (our counters are live),
@@ -70,6 +70,21 @@ pub(super) const HONOURED: &[(&str, &str)] = &[
     ("CACHE_KEY_PREFIX", "store.redis.prefix"),
     ("EXPIRATION_JITTER_MAX_SECONDS", "store.redis.expiration_jitter_secs"),
     ("LOCAL_CACHE_SIZE_IN_BYTES", "store.denials.max_bytes"),
+    ("CONFIG_TYPE", "rules.source"),
+    ("CONFIG_GRPC_XDS_NODE_ID", "xds.node_id"),
+    ("CONFIG_GRPC_XDS_NODE_METADATA", "xds.node_metadata"),
+    ("CONFIG_GRPC_XDS_SERVER_URL", "xds.server"),
+    ("CONFIG_GRPC_XDS_CLIENT_ADDITIONAL_HEADERS", "xds.headers"),
+    ("CONFIG_GRPC_XDS_SERVER_USE_TLS", "xds.tls"),
+    ("CONFIG_GRPC_XDS_CLIENT_TLS_CERT", "xds.tls_cert"),
+    ("CONFIG_GRPC_XDS_CLIENT_TLS_KEY", "xds.tls_key"),
+    ("CONFIG_GRPC_XDS_SERVER_TLS_CACERT", "xds.tls_ca"),
+    ("CONFIG_GRPC_XDS_SERVER_TLS_SAN", "xds.tls_server_name"),
+    ("XDS_CLIENT_BACKOFF_INITIAL_INTERVAL", "xds.backoff_initial"),
+    ("XDS_CLIENT_BACKOFF_MAX_INTERVAL", "xds.backoff_max"),
+    ("XDS_CLIENT_BACKOFF_RANDOM_FACTOR", "xds.backoff_jitter"),
+    ("XDS_CLIENT_BACKOFF_JITTER", "xds.backoff_jitter"),
+    ("XDS_CLIENT_MAX_MSG_SIZE_IN_BYTES", "xds.max_message_bytes"),
 ];
 
 /// The same for words that the reference takes in any case.
@@ -80,7 +95,6 @@ pub(super) const LOWERED: &[(&str, &str)] = &[
 ];
 
 const NO_STATSD: &str = "there is no statsd sink; scrape /metrics";
-const NO_XDS: &str = "rules over xDS are not available in this version";
 const NO_MEMCACHE: &str = "there is no store in memcache";
 
 /// Nothing depends on them but what they name.
@@ -95,21 +109,11 @@ pub(super) const UNHONOURED: &[Variable] = &[
     texts("PROMETHEUS_MAPPER_YAML", &[], "the reference's built-in names are used"),
     texts("EXTRA_TAGS", &[], "metrics have no extra tags; add them when scraping"),
     variable("STOP_CACHE_KEY_INCREMENT_WHEN_OVERLIMIT", Harmless::Off, "set charge: admitted in the rules"),
-    texts("CONFIG_GRPC_XDS_NODE_ID", &["default"], NO_XDS),
-    texts("CONFIG_GRPC_XDS_NODE_METADATA", &[], NO_XDS),
-    texts("CONFIG_GRPC_XDS_SERVER_URL", &["localhost:18000"], NO_XDS),
-    texts("CONFIG_GRPC_XDS_SERVER_CONNECT_RETRY_INTERVAL", &["3s"], NO_XDS),
-    texts("CONFIG_GRPC_XDS_CLIENT_ADDITIONAL_HEADERS", &[], NO_XDS),
-    variable("CONFIG_GRPC_XDS_SERVER_USE_TLS", Harmless::Off, NO_XDS),
-    texts("CONFIG_GRPC_XDS_CLIENT_TLS_CERT", &[], NO_XDS),
-    texts("CONFIG_GRPC_XDS_CLIENT_TLS_KEY", &[], NO_XDS),
-    texts("CONFIG_GRPC_XDS_SERVER_TLS_CACERT", &[], NO_XDS),
-    texts("CONFIG_GRPC_XDS_SERVER_TLS_SAN", &[], NO_XDS),
-    texts("XDS_CLIENT_BACKOFF_INITIAL_INTERVAL", &["10s"], NO_XDS),
-    texts("XDS_CLIENT_BACKOFF_MAX_INTERVAL", &["60s", "1m"], NO_XDS),
-    texts("XDS_CLIENT_BACKOFF_RANDOM_FACTOR", &["0.5"], NO_XDS),
-    texts("XDS_CLIENT_BACKOFF_JITTER", &["true"], NO_XDS),
-    texts("XDS_CLIENT_MAX_MSG_SIZE_IN_BYTES", &[], NO_XDS),
+    texts(
+        "CONFIG_GRPC_XDS_SERVER_CONNECT_RETRY_INTERVAL",
+        &["3s"],
+        "set XDS_CLIENT_BACKOFF_INITIAL_INTERVAL",
+    ),
     texts("MEMCACHE_HOST_PORT", &[], NO_MEMCACHE),
     texts("MEMCACHE_SRV", &[], NO_MEMCACHE),
     texts("MEMCACHE_SRV_REFRESH", &["0", "0s"], NO_MEMCACHE),
