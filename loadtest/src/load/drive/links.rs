@@ -111,8 +111,9 @@ impl Links {
     }
 
     /// Waits until something can be read, at most so long: the places of who has it.
+    /// The kernel wakes up to a millisecond late, so that the last one is spent looking again and again.
     pub(super) fn wait(&mut self, time: Duration) -> Result<Vec<usize>> {
-        let time = Timespec::try_from(time)?;
+        let time = Timespec::try_from(time.saturating_sub(Duration::from_millis(1)))?;
         self.events.clear();
         let waited = epoll::wait(&self.epoll, rustix::buffer::spare_capacity(&mut self.events), Some(&time));
         match waited {
